@@ -1,0 +1,1 @@
+"""The command line: one file a command, each of which parses, validates and makes one library call."""
