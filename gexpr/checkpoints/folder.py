@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -106,6 +105,8 @@ def save(
     import torch
     from safetensors.torch import save_file
 
+    from gexpr.models import registry
+
     folder = Path(folder)
     if dtype not in ("float32", "float16"):
         raise CheckpointError(f"dtype {dtype!r} is neither 'float32' nor 'float16'")
@@ -136,7 +137,7 @@ def save(
         config = {
             "format_version": FORMAT_VERSION,
             "gexpr_version": gexpr.__version__,
-            "architecture": _architecture_of(model),
+            "architecture": registry.architecture_of(model),
             "settings": model.config.to_dict(),
             "training": dict(training),
             "weights_sha256": sha256(temporary / WEIGHTS),
@@ -251,7 +252,9 @@ def _open(
     try:
         model_config = registry.config_from_dict(config.architecture, config.settings)
         if model_config.context_length > MAX_CONTEXT_LENGTH:
-            raise CheckpointError(f"context_length {model_config.context_length} is longer than any chromosome")
+            raise CheckpointError(
+                f"context_length {model_config.context_length} is longer than any chromosome"
+            )
         entries = read_header(folder / WEIGHTS)
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             skeleton = registry.build(config.architecture, config.settings)
@@ -269,19 +272,6 @@ def _open(
     return folder, config, tracks, entries, skeleton
 
 
-def _architecture_of(model: SequenceModel) -> str:
-    from gexpr.models import registry
-
-    settings = model.config.to_dict()
-    for name in registry.names():
-        try:
-            if registry.config_from_dict(name, settings) == model.config:
-                return name
-        except GexprError:
-            continue
-    raise CheckpointError(f"{type(model).__name__} is none of the architectures {', '.join(registry.names())}")
-
-
 def _check_files(folder: Path) -> None:
     for name in (CONFIG, WEIGHTS, TRACKS):
         path = folder / name
@@ -289,7 +279,8 @@ def _check_files(folder: Path) -> None:
             continue
         pickled = sorted(item.name for item in folder.iterdir() if item.suffix.lower() in PICKLE_SUFFIXES)
         if name == WEIGHTS and pickled:
-            raise CheckpointError(f"{folder}: no {WEIGHTS}; {pickled[0]}: {PICKLED.format('.' + pickled[0].split('.')[-1])}")
+            refusal = PICKLED.format(Path(pickled[0]).suffix)
+            raise CheckpointError(f"{folder}: no {WEIGHTS}; {pickled[0]}: {refusal}")
         raise CheckpointError(f"{folder}: not a complete checkpoint: {name} is missing")
     for name in (CONFIG, TRACKS):
         kind = foreign_kind(folder / name)
@@ -360,7 +351,7 @@ def _check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
     if not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())
         kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
-        raise CheckpointError(f"{path}: {bad} of {math.prod(tensor.shape)} values of tensor {name!r} are {kind}")
+        raise CheckpointError(f"{path}: {bad} of {tensor.numel()} values of tensor {name!r} are {kind}")
 
 
 def _refuse_to_replace(folder: Path) -> None:

@@ -88,9 +88,7 @@ def write_tracks(path: str | os.PathLike[str], tracks: Sequence[Track]) -> None:
 
 def with_own_pairs(tracks: Sequence[Track]) -> list[Track]:
     """The tracks with each ``strand_pair`` of -1 replaced by the track's own index."""
-    return [
-        track._replace(strand_pair=track.index) if track.strand_pair == -1 else track for track in tracks
-    ]
+    return [track._replace(strand_pair=track.index) if track.strand_pair == -1 else track for track in tracks]
 
 
 def check_tracks(tracks: Sequence[Track]) -> None:

@@ -63,7 +63,17 @@ def _as_text(info: CheckpointInfo) -> str:
     lines += ["", f"tracks ({len(info.tracks)})"]
     header = ("index", "id", "label", "assay", "cell_type", "strand", "pair", "scale", "transform")
     table = [header] + [
-        (str(t.index), t.id, t.label, t.assay, t.cell_type, t.strand, str(t.strand_pair), f"{t.scale:g}", t.transform)
+        (
+            str(t.index),
+            t.id,
+            t.label,
+            t.assay,
+            t.cell_type,
+            t.strand,
+            str(t.strand_pair),
+            f"{t.scale:g}",
+            t.transform,
+        )
         for t in info.tracks
     ]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]

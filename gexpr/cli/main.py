@@ -103,7 +103,9 @@ def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
     ctx.exit(code)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(gexpr.__version__, prog_name="gexpr", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, envvar="GEXPR_DEBUG", help="Show the traceback of an error.")
 def main(debug: bool) -> None:
