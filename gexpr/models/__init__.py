@@ -1,0 +1,1 @@
+"""Architectures: torch modules only, no file formats. See :mod:`gexpr.models.registry`."""

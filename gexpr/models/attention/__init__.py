@@ -1,0 +1,58 @@
+"""One attention function with interchangeable implementations that give the same result."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gexpr.errors import ConfigError
+from gexpr.models.attention.block_sparse import block_sparse_attention
+from gexpr.models.attention.dense import dense_attention
+from gexpr.models.attention.pattern import BlockPattern, Layout
+from gexpr.models.attention.relative import RelativeBias
+
+IMPLEMENTATIONS = ("auto", "dense", "block_sparse", "flex")
+DENSE_ABOVE = 0.4
+
+__all__ = ["IMPLEMENTATIONS", "BlockPattern", "Layout", "RelativeBias", "attend"]
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pattern: BlockPattern | None = None,
+    relative: RelativeBias | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    implementation: str = "auto",
+) -> Tensor:
+    """Softmax attention; logits are ``q . k`` without further scaling.
+
+    Args:
+        q: (B, H, G + T, key_size), scaled (and rotated, with rotary positions); the G global tokens of
+            ``pattern`` come first.
+        k: (B, H, G + T, key_size).
+        v: (B, H, G + T, value_size).
+        pattern: which blocks attend to which; None for everything to everything (G = 0).
+        relative: Enformer's position term between bins.
+        dropout: share of the softmax weights dropped, when ``training``.
+        implementation: ``dense`` computes all pairs and masks; ``block_sparse`` computes the attended
+            blocks only; ``flex`` does so with FlexAttention on CUDA; ``auto`` takes dense where more
+            than 40 % of the pairs attend, else what suits the device. All give the same result.
+
+    Returns:
+        (B, H, G + T, value_size).
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise ConfigError(
+            f"attention implementation {implementation!r} is not one of: {', '.join(IMPLEMENTATIONS)}"
+        )
+    dropout = dropout if training else 0.0
+    if pattern is None:
+        return dense_attention(q, k, v, None, relative, dropout)
+    if implementation == "auto":
+        dense = pattern.density(q.shape[2] - pattern.global_tokens) > DENSE_ABOVE
+        implementation = "dense" if dense else "block_sparse"
+    if implementation == "dense":
+        return dense_attention(q, k, v, pattern, relative, dropout)
+    return block_sparse_attention(q, k, v, pattern, relative, dropout)

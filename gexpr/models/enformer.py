@@ -1,0 +1,437 @@
+"""Enformer (Avsec et al. 2021): convolutional tower, transformer with relative positions, cropped output.
+
+The computation and initialisation are those of the published model; optional dilated convolutions
+between tower and transformer, and other kinds of positions, are for models trained here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gexpr.errors import ConfigError
+from gexpr.models.attention import BlockPattern, RelativeBias, attend
+from gexpr.models.base import (
+    ModelConfig,
+    SequenceModel,
+    TrunkLayer,
+    check_choice,
+    check_int,
+    check_number,
+    check_probability,
+    int_tuple,
+    softplus_heads,
+)
+from gexpr.models.layers import (
+    ConvBlock,
+    exponential_linspace_int,
+    gelu,
+    init_sonnet_,
+    init_variance_scaling_,
+    pooling,
+)
+from gexpr.models.positions import relative_features, rotary_angles, rotate
+
+POSITIONS = ("enformer", "rotary", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnformerConfig(ModelConfig):
+    """Settings of :class:`Enformer`; the defaults are the published model's.
+
+    Args:
+        channels: width of the transformer.
+        stem_channels: width of the stem; None for half of ``channels``.
+        stem_kernel: width of the first convolution, in bases.
+        tower_channels: width of every tower block; None for equal ratios from ``stem_channels`` to
+            ``channels``, rounded to multiples of ``divisible_by``.
+        tower_kernel: width of the tower's convolutions.
+        num_downsamples: poolings by two, the stem's included; ``bin_size`` is 2 to this power.
+        pooling: ``softmax`` (learned) or ``max``.
+        dilated_layers: residual dilated convolutions between tower and transformer (published: 0).
+        dilated_channels: their inner width; None for half of ``channels``.
+        dilated_rate: growth of the dilation from one to the next, starting at 1.
+        dilated_dropout: dropout of each.
+        depth: transformer layers.
+        attention_heads, key_size, value_size: ``value_size`` None for ``channels / attention_heads``.
+        positions: ``enformer`` (relative), ``rotary`` or ``none``.
+        relative_features: features of a distance; None for ``channels / attention_heads``. A multiple of 6.
+        rotary_base: longest wavelength of rotary positions, in bins, over 2 pi.
+        feedforward_factor: inner width of the feed-forward layers, in ``channels``.
+        dropout, attention_dropout, position_dropout: of the residual branches, the attention weights,
+            the relative features.
+        final_channels: width before the heads; None for twice ``channels``.
+        final_dropout: dropout before the heads; None for ``dropout / 8``.
+    """
+
+    context_length: int = 196_608
+    target_length: int = 896
+    heads: dict[str, int] = field(default_factory=lambda: {"human": 5313, "mouse": 1643})
+    channels: int = 1536
+    stem_channels: int | None = None
+    stem_kernel: int = 15
+    tower_channels: tuple[int, ...] | None = None
+    tower_kernel: int = 5
+    divisible_by: int = 128
+    num_downsamples: int = 7
+    pooling: str = "softmax"
+    dilated_layers: int = 0
+    dilated_channels: int | None = None
+    dilated_rate: float = 1.5
+    dilated_dropout: float = 0.1
+    depth: int = 11
+    attention_heads: int = 8
+    key_size: int = 64
+    value_size: int | None = None
+    positions: str = "enformer"
+    relative_features: int | None = None
+    rotary_base: float = 10_000.0
+    feedforward_factor: int = 2
+    dropout: float = 0.4
+    attention_dropout: float = 0.05
+    position_dropout: float = 0.01
+    final_channels: int | None = None
+    final_dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "divisible_by", "num_downsamples", "attention_heads", "key_size"):
+            check_int(name, getattr(self, name), minimum=1)
+        for name in ("depth", "dilated_layers"):
+            check_int(name, getattr(self, name), minimum=0)
+        check_int("feedforward_factor", self.feedforward_factor, minimum=1)
+        for name in (
+            "stem_channels",
+            "dilated_channels",
+            "value_size",
+            "relative_features",
+            "final_channels",
+        ):
+            check_int(name, getattr(self, name), minimum=1, optional=True)
+        for name in ("dropout", "attention_dropout", "position_dropout", "dilated_dropout"):
+            check_probability(name, getattr(self, name))
+        if self.final_dropout is not None:
+            check_probability("final_dropout", self.final_dropout)
+        for name in ("stem_kernel", "tower_kernel"):
+            check_int(name, getattr(self, name), minimum=1)
+            if getattr(self, name) % 2 == 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be odd")
+        check_number("dilated_rate", self.dilated_rate, above=0)
+        check_number("rotary_base", self.rotary_base, above=1)
+        check_choice("pooling", self.pooling, ("softmax", "max"))
+        check_choice("positions", self.positions, POSITIONS)
+        if self.tower_channels is not None:
+            object.__setattr__(self, "tower_channels", int_tuple("tower_channels", self.tower_channels, 1))
+        self._check_tower()
+        if self.value_size is None and self.channels % self.attention_heads:
+            raise ConfigError(
+                f"channels {self.channels} is not a multiple of attention_heads {self.attention_heads}; "
+                "state value_size"
+            )
+        if self.positions == "rotary" and self.key_size % 2:
+            raise ConfigError(f"key_size is {self.key_size}; rotary positions need an even one")
+        if self.positions == "enformer" and self.relative_feature_count % 6:
+            raise ConfigError(
+                f"relative_features is {self.relative_feature_count}; it must be a multiple of 6 "
+                "(None takes channels / attention_heads)"
+            )
+        super().__post_init__()
+
+    def _check_tower(self) -> None:
+        tower = self.tower_widths
+        if len(tower) != self.num_downsamples - 1:
+            raise ConfigError(
+                f"tower_channels has {len(tower)} widths; num_downsamples {self.num_downsamples} "
+                f"needs {self.num_downsamples - 1}"
+            )
+        last = (self.stem_width, *tower)[-1]
+        if last != self.channels:
+            raise ConfigError(
+                f"the tower ends with {last} channels, not with channels {self.channels}; "
+                f"choose a divisible_by (now {self.divisible_by}) that divides it, or state tower_channels"
+            )
+        if min(tower, default=1) < 1:
+            raise ConfigError(f"the tower's widths {tower} round to 0; choose a smaller divisible_by")
+
+    @property
+    def bin_size(self) -> int:
+        """Bases in one bin."""
+        return int(2**self.num_downsamples)
+
+    @property
+    def stem_width(self) -> int:
+        """Channels of the stem."""
+        return self.channels // 2 if self.stem_channels is None else self.stem_channels
+
+    @property
+    def tower_widths(self) -> tuple[int, ...]:
+        """Channels of every tower block."""
+        if self.tower_channels is not None:
+            return self.tower_channels
+        count = self.num_downsamples - 1
+        if count == 0:
+            return ()
+        return tuple(exponential_linspace_int(self.stem_width, self.channels, count, self.divisible_by))
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Dilation of every dilated layer: 1, then ``dilated_rate`` times the last, rounded."""
+        dilations, rate = [], 1
+        for _ in range(self.dilated_layers):
+            dilations.append(max(1, rate))
+            rate = round(rate * self.dilated_rate)
+        return tuple(dilations)
+
+    @property
+    def head_value_size(self) -> int:
+        """Size of one attention head's values."""
+        return self.channels // self.attention_heads if self.value_size is None else self.value_size
+
+    @property
+    def relative_feature_count(self) -> int:
+        """Features of a distance."""
+        if self.relative_features is not None:
+            return self.relative_features
+        return self.channels // self.attention_heads
+
+    def pattern(self, layer: int) -> BlockPattern | None:
+        """Block pattern of one transformer layer; None where everything attends to everything."""
+        return None
+
+    def pattern_tokens(self, layer: int) -> int:
+        """Global tokens that take part in one transformer layer."""
+        pattern = self.pattern(layer)
+        return 0 if pattern is None else pattern.global_tokens
+
+    @property
+    def attention(self) -> str:
+        """How attention is computed (one of ``attention.IMPLEMENTATIONS``)."""
+        return "auto"
+
+    @property
+    def token_count(self) -> int:
+        """Global tokens in front of the bins."""
+        return 0
+
+
+class DownBlock(nn.Module):
+    """Convolution, residual pointwise convolution, pooling by two: (B, C_in, L) -> (B, C_out, L / 2)."""
+
+    def __init__(self, convolution: nn.Module, channels: int, pool: str) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.pointwise = ConvBlock(channels, channels)
+        self.pool = pooling(pool, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convolution(x)
+        return self.pool(x + self.pointwise(x))
+
+
+class DilatedBlock(nn.Module):
+    """Residual dilated convolution: (B, C, T) -> (B, C, T). Starts as the identity."""
+
+    def __init__(self, channels: int, inner: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.dilated = ConvBlock(channels, inner, kernel=3, dilation=dilation)
+        self.pointwise = ConvBlock(inner, channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.dropout(self.pointwise(self.dilated(x)))
+
+
+class MultiheadAttention(nn.Module):
+    """Attention over (B, G + T, C) with G global tokens in front; see ``attention.attend``."""
+
+    def __init__(self, config: EnformerConfig, pattern: BlockPattern | None) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.key_size = config.key_size
+        self.positions = config.positions
+        self.rotary_base = config.rotary_base
+        self.features = config.relative_feature_count
+        self.attention_dropout = config.attention_dropout
+        self.position_dropout = config.position_dropout
+        self.pattern = pattern
+        self.tokens = 0 if pattern is None else pattern.global_tokens
+        self.implementation = config.attention
+        keys, values = self.heads * config.key_size, self.heads * config.head_value_size
+        self.to_query = nn.Linear(config.channels, keys, bias=False)
+        self.to_key = nn.Linear(config.channels, keys, bias=False)
+        self.to_value = nn.Linear(config.channels, values, bias=False)
+        self.to_output = nn.Linear(values, config.channels)
+        if self.positions == "enformer":
+            self.to_relative_key = nn.Linear(self.features, keys, bias=False)
+            self.content_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
+            self.position_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
+
+    def initialize(self) -> None:
+        """Published initialisation: variance scaling, and an output of zero."""
+        for layer in (self.to_query, self.to_key, self.to_value):
+            init_variance_scaling_(layer.weight, layer.in_features)
+        if self.positions == "enformer":
+            init_variance_scaling_(self.to_relative_key.weight, self.to_relative_key.in_features)
+            # Sonnet reads the shape (1, heads, 1, key_size) as a fan-in of heads
+            init_variance_scaling_(self.content_bias, self.heads)
+            init_variance_scaling_(self.position_bias, self.heads)
+        nn.init.zeros_(self.to_output.weight)
+        nn.init.zeros_(self.to_output.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self._split(self.to_query(x)) * self.key_size**-0.5
+        k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
+        length = x.shape[1] - self.tokens
+        relative = None
+        if self.positions == "enformer":
+            relative = self.relative_bias(length, x)
+        elif self.positions == "rotary":
+            q, k = self._rotate(q, length), self._rotate(k, length)
+        mixed = attend(
+            q, k, v, self.pattern, relative, self.attention_dropout, self.training, self.implementation
+        )
+        return self.to_output(mixed.transpose(1, 2).flatten(2))
+
+    def relative_bias(self, length: int, like: Tensor) -> RelativeBias:
+        """The position term for ``length`` bins, on the device and in the precision of ``like``."""
+        features = relative_features(length, self.features, like.dtype, like.device)
+        features = F.dropout(features, self.position_dropout, self.training)
+        keys = self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
+        return RelativeBias(keys, self.content_bias, self.position_bias)
+
+    def _rotate(self, x: Tensor, length: int) -> Tensor:
+        cosine, sine = rotary_angles(length, self.key_size, self.rotary_base, x.dtype, x.device)
+        bins = rotate(x[:, :, self.tokens :], cosine, sine)
+        return torch.cat([x[:, :, : self.tokens], bins], dim=2) if self.tokens else bins
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Linear, dropout, ReLU, linear: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, channels: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, inner)
+        self.dropout = nn.Dropout(dropout)
+        self.contract = nn.Linear(inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.contract(F.relu(self.dropout(self.expand(x))))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention and feed-forward with residuals: (B, G + T, C) -> same shape."""
+
+    def __init__(self, config: EnformerConfig, pattern: BlockPattern | None) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.channels)
+        self.attention = MultiheadAttention(config, pattern)
+        self.feedforward_norm = nn.LayerNorm(config.channels)
+        self.feedforward = FeedForward(
+            config.channels, config.feedforward_factor * config.channels, config.dropout
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+
+
+class Enformer(SequenceModel):
+    """Enformer: (B, L, 4) -> (B, target_length, tracks).
+
+    ``convolve`` turns sequence into bins, ``transform`` lets the bins attend to each other,
+    ``embed`` crops and widens them, and a head predicts.
+    """
+
+    config_class = EnformerConfig
+    config: EnformerConfig
+
+    def __init__(self, config: EnformerConfig) -> None:
+        super().__init__(config)
+        channels, widths = config.channels, (config.stem_width, *config.tower_widths)
+        self.stem = DownBlock(
+            nn.Conv1d(4, widths[0], config.stem_kernel, padding="same"), widths[0], config.pooling
+        )
+        self.tower = nn.ModuleList(
+            DownBlock(ConvBlock(before, after, config.tower_kernel), after, config.pooling)
+            for before, after in pairwise(widths)
+        )
+        inner = channels // 2 if config.dilated_channels is None else config.dilated_channels
+        self.dilated = nn.ModuleList(
+            DilatedBlock(channels, inner, dilation, config.dilated_dropout) for dilation in config.dilations
+        )
+        if config.token_count:
+            self.tokens = nn.Parameter(torch.empty(config.token_count, channels))
+        self.transformer = nn.ModuleList(
+            TransformerBlock(config, config.pattern(layer)) for layer in range(config.depth)
+        )
+        final = 2 * channels if config.final_channels is None else config.final_channels
+        self.final = ConvBlock(channels, final)
+        self.final_dropout = nn.Dropout(
+            config.dropout / 8 if config.final_dropout is None else config.final_dropout
+        )
+        self.heads = softplus_heads(final, config.heads)
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Draw new weights as the published code does (Sonnet's defaults, zero attention output)."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv1d)):
+                init_sonnet_(module)
+        for module in self.modules():
+            if isinstance(module, MultiheadAttention):
+                module.initialize()
+            elif isinstance(module, DilatedBlock):
+                nn.init.zeros_(module.pointwise.conv.weight)
+        if self.config.token_count:
+            nn.init.normal_(self.tokens, std=1 / math.sqrt(self.config.channels))
+
+    @property
+    def trunk_layers(self) -> list[TrunkLayer]:
+        config = self.config
+        layers = [TrunkLayer("stem.convolution", config.stem_kernel), TrunkLayer("stem.pool", 2, 2)]
+        for index in range(len(self.tower)):
+            layers.append(TrunkLayer(f"tower.{index}.convolution", config.tower_kernel))
+            layers.append(TrunkLayer(f"tower.{index}.pool", 2, 2))
+        for index, dilation in enumerate(config.dilations):
+            layers.append(TrunkLayer(f"dilated.{index}", 3, dilation=dilation))
+        return layers
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """(B, L, 4) one-hot to (B, bins, C)."""
+        x = self.stem(x.transpose(1, 2))
+        for block in self.tower:
+            x = block(x)
+        for block in self.dilated:
+            x = block(x)
+        return x.transpose(1, 2)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(B, bins, C) to (B, bins, C): the transformer layers, without the crop."""
+        tokens = self.tokens.expand(len(x), -1, -1) if self.config.token_count else x[:, :0]
+        for layer, block in enumerate(self.transformer):
+            # a layer without global attention leaves the tokens alone
+            count = self.config.pattern_tokens(layer)
+            if count:
+                x = block(torch.cat([tokens, x], dim=1))
+                tokens, x = x[:, :count], x[:, count:]
+            else:
+                x = block(x)
+        return x
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, bins, C) to (B, target_length, final_channels): the crop and the last layer."""
+        x = self.final(self.crop_bins(x).transpose(1, 2))
+        return gelu(self.final_dropout(x)).transpose(1, 2)
+
+    def forward(self, x: Tensor, head: str | None = None) -> Tensor:
+        name = self.head_name(head)
+        self.check_input(x)
+        return F.softplus(self.heads[name](self.embed(self.transform(self.convolve(x)))))

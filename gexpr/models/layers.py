@@ -1,0 +1,85 @@
+"""Layers shared by the architectures, on (batch, channels, length) tensors unless said otherwise."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GELU_SLOPE = 1.702
+
+
+def one_hot(codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """One-hot of integer codes (..., L) -> (..., L, 4), on the codes' device.
+
+    A C G T = 0 1 2 3; every other code (4 = unknown) is an all-zero row.
+    """
+    return (codes.unsqueeze(-1) == torch.arange(4, dtype=codes.dtype, device=codes.device)).to(dtype)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Enformer's and Basenji2's approximation of GELU: ``x * sigmoid(1.702 x)``."""
+    return x * torch.sigmoid(GELU_SLOPE * x)
+
+
+def exponential_linspace_int(start: int, end: int, count: int, divisible_by: int) -> list[int]:
+    """``count`` widths from ``start`` to ``end`` in equal ratios, rounded to multiples (Enformer's tower)."""
+    if count == 1:
+        return [end]
+    base = math.exp(math.log(end / start) / (count - 1))
+    # round() is half-to-even, as numpy's in the published code
+    return [round(start * base**i / divisible_by) * divisible_by for i in range(count)]
+
+
+class SoftmaxPool(nn.Module):
+    """Pool pairs of positions with learned per-channel softmax weights: (B, C, L) -> (B, C, L / 2).
+
+    Of a pair (x0, x1) with logits W x0, W x1 the softmax-weighted sum equals
+    ``x1 + sigmoid(W (x0 - x1)) * (x0 - x1)``, which takes half the work. ``weight`` (out, in)
+    starts at twice the identity, as published.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(2.0 * torch.eye(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x[..., 0::2], x[..., 1::2]
+        difference = first - second
+        return second + torch.sigmoid(F.conv1d(difference, self.weight.unsqueeze(-1))) * difference
+
+
+class ConvBlock(nn.Module):
+    """BatchNorm, GELU, convolution with SAME padding: (B, C_in, L) -> (B, C_out, L)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(in_channels)
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel, padding="same", dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(gelu(self.norm(x)))
+
+
+def pooling(kind: str, channels: int) -> nn.Module:
+    """Pooling by two: Enformer's learned ``softmax`` or ``max``."""
+    return SoftmaxPool(channels) if kind == "softmax" else nn.MaxPool1d(2)
+
+
+def truncated_normal_(weight: Tensor, std: float) -> None:
+    """Fill with a normal distribution cut at two ``std`` (TensorFlow's truncated_normal)."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def init_sonnet_(layer: nn.Linear | nn.Conv1d) -> None:
+    """Sonnet's default: truncated normal of std ``1 / sqrt(fan_in)``, zero bias."""
+    truncated_normal_(layer.weight, 1 / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def init_variance_scaling_(weight: Tensor, fan_in: int, scale: float = 2.0) -> None:
+    """Sonnet's VarianceScaling(scale, fan_in, truncated normal), with its correction for the cut tails."""
+    truncated_normal_(weight, math.sqrt(scale / fan_in) / 0.87962566103423978)

@@ -1,0 +1,95 @@
+"""Positions in attention: Enformer's relative features, and rotary embeddings."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+GAMMA_FLOOR = 1e-8
+
+
+def relative_features(
+    length: int, features: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Enformer's features of the distances -(T-1) .. T-1 (key minus query): (2T-1, features).
+
+    Three classes of ``features / 6`` each, exponential decay, central mask and gamma density, and
+    the same again times the sign of the distance. The gamma features are divided by their maximum
+    over positions, which is what the published weights were trained with. Computed in float64.
+
+    Args:
+        length: T, in bins.
+        features: a multiple of 6.
+    """
+    return _cached_features(length, features, dtype, str(device))
+
+
+@lru_cache(maxsize=4)
+def _cached_features(length: int, features: int, dtype: torch.dtype, device: str) -> Tensor:
+    per_class = features // 6
+    distance = torch.arange(length, dtype=torch.float64)
+    half = torch.cat(
+        [
+            exponential_features(distance, length, per_class),
+            central_mask_features(distance, per_class),
+            gamma_features(distance, length, per_class),
+        ],
+        dim=-1,
+    )
+    both = torch.cat([half.flip(0)[:-1], half])
+    sign = torch.sign(torch.arange(-(length - 1), length, dtype=torch.float64))
+    return torch.cat([both, sign[:, None] * both], dim=-1).to(device=device, dtype=dtype)
+
+
+def exponential_features(distance: Tensor, length: int, count: int) -> Tensor:
+    """``2^(-|d| / h)`` with half lives h from 8 to the length in equal ratios: (T,) -> (T, count)."""
+    half_life = 2.0 ** torch.linspace(3.0, math.log2(length), count, dtype=distance.dtype)
+    return torch.exp(-math.log(2.0) / half_life * distance[:, None])
+
+
+def central_mask_features(distance: Tensor, count: int) -> Tensor:
+    """1 where ``|d| < 2^k - 1``, k = 1 .. count: (T,) -> (T, count)."""
+    widths = 2.0 ** torch.arange(1, count + 1, dtype=distance.dtype) - 1
+    return (widths > distance[:, None]).to(distance.dtype)
+
+
+def gamma_features(distance: Tensor, length: int, count: int) -> Tensor:
+    """Gamma densities with means from T/count to T, each scaled to a maximum of 1: (T,) -> (T, count)."""
+    stddev = length / (2 * count)
+    mean = torch.linspace(length / count, length, count, dtype=distance.dtype)
+    concentration = (mean / stddev) ** 2
+    rate = mean / stddev**2
+    distance = distance[:, None]
+    log_density = torch.xlogy(concentration - 1, distance) - rate * distance
+    log_normalizer = torch.lgamma(concentration) - concentration * torch.log(rate)
+    density = torch.exp(log_density - log_normalizer) + GAMMA_FLOOR
+    return density / density.amax(0, keepdim=True)
+
+
+def rotary_angles(
+    length: int, key_size: int, base: float, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for :func:`rotate`, each (T, key_size / 2).
+
+    Position 0 is the middle of the sequence, so that global tokens, which are not rotated, sit there.
+    """
+    return _cached_angles(length, key_size, base, dtype, str(device))
+
+
+@lru_cache(maxsize=8)
+def _cached_angles(
+    length: int, key_size: int, base: float, dtype: torch.dtype, device: str
+) -> tuple[Tensor, Tensor]:
+    frequency = base ** (-torch.arange(0, key_size, 2, dtype=torch.float64) / key_size)
+    position = torch.arange(length, dtype=torch.float64) - length // 2
+    angle = position[:, None] * frequency
+    return angle.cos().to(device=device, dtype=dtype), angle.sin().to(device=device, dtype=dtype)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate the two halves of the last axis against each other: (..., T, key_size) -> same shape."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)

@@ -1,0 +1,55 @@
+"""The architectures by name: a new one is a file beside this one and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gexpr.errors import ConfigError
+from gexpr.models.base import ModelConfig, SequenceModel
+from gexpr.models.enformer import Enformer
+from gexpr.models.sparse_enformer import SparseEnformer
+
+_ARCHITECTURES: dict[str, type[SequenceModel]] = {
+    "enformer": Enformer,
+    "sparse_enformer": SparseEnformer,
+}
+
+
+def names() -> list[str]:
+    """Names of the architectures."""
+    return sorted(_ARCHITECTURES)
+
+
+def config_from_dict(architecture: str, settings: Mapping[str, Any]) -> ModelConfig:
+    """The validated config of an architecture.
+
+    Raises:
+        ConfigError: an unknown architecture or setting, or a bad value.
+    """
+    return _model_class(architecture).config_class.from_dict(settings)
+
+
+def build(architecture: str, settings: Mapping[str, Any]) -> SequenceModel:
+    """A new model with freshly drawn weights, in training mode.
+
+    Raises:
+        ConfigError: an unknown architecture or setting, or a bad value.
+    """
+    return _model_class(architecture)(config_from_dict(architecture, settings))
+
+
+def architecture_of(model: SequenceModel) -> str:
+    """The name under which ``build`` makes models of this class."""
+    for name, model_class in _ARCHITECTURES.items():
+        if type(model) is model_class:
+            return name
+    raise ConfigError(
+        f"{type(model).__name__} is not a registered architecture; known are: {', '.join(names())}"
+    )
+
+
+def _model_class(architecture: str) -> type[SequenceModel]:
+    if architecture not in _ARCHITECTURES:
+        raise ConfigError(f"unknown architecture {architecture!r}; known are: {', '.join(names())}")
+    return _ARCHITECTURES[architecture]
