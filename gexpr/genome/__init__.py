@@ -1,0 +1,1 @@
+"""Sequences and intervals: FASTA, codes, contig names, BED, windows. No models, no variants."""

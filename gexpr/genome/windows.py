@@ -1,0 +1,83 @@
+"""Interval arithmetic of model windows; pure functions on 0-based half-open coordinates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tile(NamedTuple):
+    """One window that predicts a piece of a region.
+
+    The model's bins ``first_bin`` to ``last_bin`` (half-open, counted over its ``target_length``
+    output bins) are the piece; they cover the genome from ``start`` to ``end``.
+    """
+
+    window_start: int
+    first_bin: int
+    last_bin: int
+    start: int
+    end: int
+
+
+def variant_window_start(start: int, context_length: int) -> int:
+    """Start of the window in which position ``start`` has index ``context_length // 2``; may be negative."""
+    return start - context_length // 2
+
+
+def region_bins(start: int, end: int, bin_size: int) -> tuple[int, int]:
+    """The bins that cover a region: (genome position of the first bin, number of bins).
+
+    The number is ``ceil((end - start) / bin_size)``. When the length is a multiple of ``bin_size``
+    the first bin starts at ``start``; otherwise the bins are centred on the region, an odd base
+    of excess lying on the right.
+    """
+    length = end - start
+    if length <= 0 or bin_size <= 0:
+        raise ValueError(f"need start < end and bin_size > 0, got {start}-{end} and {bin_size}")
+    bins = -(-length // bin_size)
+    return start - (bins * bin_size - length) // 2, bins
+
+
+def tile(start: int, end: int, context_length: int, core_length: int, bin_size: int) -> list[Tile]:
+    """Windows that together predict a region once, bin after bin.
+
+    The region's bins (:func:`region_bins`) are split into the fewest pieces of at most
+    ``core_length // bin_size`` bins, of equal length to within one bin. Each piece lies in the
+    centre of its window's core (one bin left of it where the difference is odd), so that a
+    short region is centred in the context.
+
+    Args:
+        start: region start, 0-based.
+        end: region end, exclusive.
+        context_length: bases that the model reads.
+        core_length: bases that the model predicts, ``target_length * bin_size``, in the middle.
+        bin_size: bases per output bin.
+
+    Returns:
+        Tiles in genome order; the bins of all of them together are the region's bins in order.
+        ``window_start`` may be negative, and windows may reach past the contig's end.
+    """
+    crop, odd = divmod(context_length - core_length, 2)
+    if core_length <= 0 or core_length % bin_size or odd or crop < 0 or crop % bin_size:
+        raise ValueError(
+            f"a core of {core_length} bases in bins of {bin_size} is not centred on whole bins "
+            f"of a context of {context_length}"
+        )
+    origin, bins = region_bins(start, end, bin_size)
+    target_length = core_length // bin_size
+    pieces = -(-bins // target_length)
+    tiles = []
+    for piece in range(pieces):
+        low, high = piece * bins // pieces, (piece + 1) * bins // pieces
+        first_bin = (target_length - (high - low)) // 2
+        piece_start = origin + low * bin_size
+        tiles.append(
+            Tile(
+                window_start=piece_start - first_bin * bin_size - crop,
+                first_bin=first_bin,
+                last_bin=first_bin + high - low,
+                start=piece_start,
+                end=origin + high * bin_size,
+            )
+        )
+    return tiles
