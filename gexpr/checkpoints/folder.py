@@ -35,8 +35,10 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TRACKS, CARD = "config.json", "model.safetensors", "tracks.tsv", "README.md"
 CONFIG_KEYS = ("format_version", "gexpr_version", "architecture", "settings", "training", "weights_sha256")
 MAX_CONFIG_BYTES = 8 << 20
-#: Longer than any chromosome: a config that claims more is damaged.
-MAX_CONTEXT_LENGTH = 1 << 30
+#: Beyond any model: a config that claims more bases is damaged.
+MAX_CONTEXT_LENGTH = 1 << 26
+#: Settings that count layers (or doublings of the bin size), which no file has more of than tensors.
+LAYER_COUNTS = ("depth", "dilated_layers", "num_downsamples")
 
 
 class CheckpointInfo(NamedTuple):
@@ -44,7 +46,8 @@ class CheckpointInfo(NamedTuple):
 
     ``context_length`` and ``bin_size`` are in bp, ``target_length`` and ``crop`` in bins (``crop`` on
     each side). ``parameters`` counts trained numbers (no running statistics), ``size`` is the bytes of
-    the weights file, ``settings`` are the architecture's own, ``training`` is the summary that its
+    the weights file, ``attended_share`` the share of block pairs that a block-sparse model attends (None for
+    others), ``settings`` are the architecture's own, ``training`` is the summary that its
     training wrote.
     """
 
@@ -212,7 +215,7 @@ def describe(name_or_path: str | os.PathLike[str]) -> CheckpointInfo:
         CheckpointError, InputError: as :func:`load`.
     """
     folder, config, tracks, entries, skeleton = _open(name_or_path)
-    share = getattr(skeleton, "attended_share", None)
+    density = getattr(skeleton, "density", None)
     return CheckpointInfo(
         name=folder.resolve().name,
         path=folder,
@@ -226,7 +229,7 @@ def describe(name_or_path: str | os.PathLike[str]) -> CheckpointInfo:
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         size=(folder / WEIGHTS).stat().st_size,
         dtypes=tuple(sorted({entry.dtype for entry in entries.values() if entry.dtype in FLOAT_DTYPES})),
-        attended_share=None if share is None else float(share),
+        attended_share=None if density is None else float(density()),
         training=config.training,
         weights_sha256=config.weights_sha256,
         gexpr_version=config.gexpr_version,
@@ -249,17 +252,12 @@ def _open(
             f"{folder / CONFIG}: unknown architecture {config.architecture!r}; "
             f"this version of gexpr has {', '.join(registry.names())}"
         )
+    entries = read_header(folder / WEIGHTS)
+    _check_sizes(folder / CONFIG, config.settings, len(entries))
     try:
         model_config = registry.config_from_dict(config.architecture, config.settings)
-        if model_config.context_length > MAX_CONTEXT_LENGTH:
-            raise CheckpointError(
-                f"context_length {model_config.context_length} is longer than any chromosome"
-            )
-        entries = read_header(folder / WEIGHTS)
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             skeleton = registry.build(config.architecture, config.settings)
-    except CheckpointError:
-        raise
     except (GexprError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG}: settings: {error}") from error
     _check_tensors(folder / WEIGHTS, entries, skeleton)
@@ -323,6 +321,14 @@ def _read_config(path: Path) -> _Config:
     return _Config(
         content["architecture"], content["settings"], content["training"], digest, content["gexpr_version"]
     )
+
+
+def _check_sizes(path: Path, settings: Mapping[str, Any], tensors: int) -> None:
+    """Refuse settings from which building even an empty model would take unbounded time or memory."""
+    for name, limit in (("context_length", MAX_CONTEXT_LENGTH), *((name, tensors) for name in LAYER_COUNTS)):
+        value = settings.get(name)
+        if isinstance(value, int) and value > limit:
+            raise CheckpointError(f"{path}: settings: {name} {value} cannot be: the limit here is {limit}")
 
 
 def _check_tensors(path: Path, entries: Mapping[str, TensorEntry], skeleton: SequenceModel) -> None:

@@ -130,7 +130,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         position = end
     if position > data_bytes:
         raise CheckpointError(
-            f"{path}: truncated: the tensors need {position} bytes, the file has {data_bytes} after its header"
+            f"{path}: truncated: the tensors need {position} bytes, {data_bytes} follow the header"
         )
     if position < data_bytes:
         raise CheckpointError(f"{path}: {data_bytes - position} bytes follow the last tensor")

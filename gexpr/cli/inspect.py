@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def command(checkpoint: str | None, as_json: bool, list_names: bool, verify: bool) -> None:
     """Show what CHECKPOINT is: architecture, context, bins, tracks, parameters, training.
 
-    CHECKPOINT is a built-in name or a folder. Without it, or with --list, the built-in checkpoints are listed.
+    CHECKPOINT is a built-in name or a folder. Without it, or with --list, the built-in
+    checkpoints are listed.
     """
     from gexpr import checkpoints
 
@@ -55,9 +56,9 @@ def _as_text(info: CheckpointInfo) -> str:
     ]
     if info.attended_share is not None:
         rows.insert(5, ("attention", f"block-sparse: {info.attended_share:.1%} of block pairs attended"))
-    lines = [f"{name:<13}{value}" for name, value in rows]
+    lines = [f"{name:<14}{value}" for name, value in rows]
     lines += ["", f"settings of {info.architecture}"]
-    lines += [f"  {key:<24}{_short(value)}" for key, value in info.settings.items()]
+    lines += [f"  {key:<26}{_short(value)}" for key, value in info.settings.items()]
     lines += ["", "training"]
     lines += _nested(info.training, 1) or ["  not recorded"]
     lines += ["", f"tracks ({len(info.tracks)})"]
@@ -91,7 +92,7 @@ def _nested(values: dict[str, Any], depth: int) -> list[str]:
             lines.append(f"{'  ' * depth}{key}")
             lines += _nested(value, depth + 1)
         else:
-            lines.append(f"{'  ' * depth}{key:<{26 - 2 * depth}}{_short(value)}")
+            lines.append(f"{'  ' * depth}{key:<{28 - 2 * depth}}{_short(value)}")
     return lines
 
 
