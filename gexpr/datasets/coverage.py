@@ -1,0 +1,233 @@
+"""Read measured signals (BED counts, bedGraph, bigWig) as one value per base of a contig."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from gexpr.errors import InputError, require
+from gexpr.genome.contigs import ContigMap
+
+
+class Dropped(NamedTuple):
+    """What of a file was not used."""
+
+    other_strand: int
+    unknown_contigs: dict[str, int]
+
+
+class Coverage(Protocol):
+    """Signal of one file; values outside every interval are 0."""
+
+    dropped: Dropped
+
+    def values(self, contig: str) -> np.ndarray:
+        """float64 (contig length,): value of each base."""
+        ...
+
+
+class IntervalCoverage:
+    """Intervals with values, held in memory by contig (BED and bedGraph)."""
+
+    def __init__(
+        self,
+        lengths: dict[str, int],
+        intervals: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+        dropped: Dropped,
+    ) -> None:
+        self._lengths = lengths
+        self._intervals = intervals
+        self.dropped = dropped
+
+    def values(self, contig: str) -> np.ndarray:
+        """float64 (contig length,): sum of the values of the intervals that cover each base."""
+        length = self._lengths[contig]
+        total = np.zeros(length, dtype=np.float64)
+        if contig not in self._intervals:
+            return total
+        starts, ends, values = self._intervals[contig]
+        single = ends - starts == 1
+        np.add.at(total, starts[single], values[single])
+        for start, end, value in zip(starts[~single], ends[~single], values[~single], strict=True):
+            total[start:end] += value
+        return total
+
+
+class BigWigCoverage:
+    """A bigWig file; bases without a value are 0. Holds a path, so that it pickles."""
+
+    def __init__(self, path: Path, lengths: dict[str, int]) -> None:
+        self._path = path
+        self._lengths = lengths
+        bigwig = require("pyBigWig", "train")
+        handle = _open_bigwig(bigwig, path)
+        try:
+            sizes = handle.chroms()
+        finally:
+            handle.close()
+        contigs = ContigMap(list(lengths))
+        self._names: dict[str, str] = {}
+        unknown: dict[str, int] = {}
+        for name, size in sizes.items():
+            contig = contigs.resolve(name)
+            if contig is None:
+                unknown[name] = 1
+            elif size != lengths[contig]:
+                raise InputError(
+                    f"contig {name} has {size} bases here and {lengths[contig]} in the FASTA; "
+                    "is it another assembly?",
+                    path=path,
+                )
+            else:
+                self._names[contig] = name
+        self.dropped = Dropped(0, unknown)
+
+    def values(self, contig: str) -> np.ndarray:
+        """float64 (contig length,): value of each base."""
+        length = self._lengths[contig]
+        if contig not in self._names:
+            return np.zeros(length, dtype=np.float64)
+        handle = _open_bigwig(require("pyBigWig", "train"), self._path)
+        try:
+            values = handle.values(self._names[contig], 0, length, numpy=True)
+        except RuntimeError as error:
+            raise InputError(f"cannot read contig {contig}: {error}", path=self._path) from error
+        finally:
+            handle.close()
+        return np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
+
+
+def _open_bigwig(bigwig, path: Path):  # type: ignore[no-untyped-def]
+    try:
+        handle = bigwig.open(str(path))
+    except RuntimeError as error:
+        raise InputError(f"not a readable bigWig file: {error}", path=path) from error
+    if handle is None or not handle.isBigWig():
+        raise InputError("not a bigWig file", path=path)
+    return handle
+
+
+def open_coverage(
+    path: str | os.PathLike[str], kind: str, lengths: dict[str, int], strand: str = ".", count_column: int = 5
+) -> Coverage:
+    """Open a signal file.
+
+    Args:
+        kind: ``bed`` (a count per interval, spread evenly over the bases of the interval so that
+            the sum is kept), ``bedgraph`` or ``bigwig`` (a value per base).
+        lengths: contigs of the FASTA; names are matched by :class:`~gexpr.genome.contigs.ContigMap`.
+        strand: ``+`` or ``-`` keeps the BED lines of that strand; ``.`` keeps all lines.
+        count_column: 1-based BED column with the count.
+
+    Raises:
+        InputError: with the line, for anything that is not such a file or lies outside a contig.
+    """
+    path = Path(path)
+    if kind == "bigwig":
+        return BigWigCoverage(path, lengths)
+    return _read_intervals(path, kind, lengths, strand, count_column)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with open(path, "rb") as probe:
+        zipped = probe.read(2) == b"\x1f\x8b"
+    number = 0
+    try:
+        with gzip.open(path, "rb") if zipped else open(path, "rb") as handle:
+            for line in handle:
+                number += 1
+                yield number, line
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"the file is cut or corrupt after line {number}: {error}", path=path, line=number
+        ) from error
+
+
+def _read_intervals(
+    path: Path, kind: str, lengths: dict[str, int], strand: str, count_column: int
+) -> IntervalCoverage:
+    contigs = ContigMap(list(lengths))
+    resolved: dict[bytes, str | None] = {}
+    starts: dict[str, array] = {}
+    ends: dict[str, array] = {}
+    values: dict[str, array] = {}
+    unknown: Counter[str] = Counter()
+    other_strand = 0
+    is_bed = kind == "bed"
+    column = (count_column if is_bed else 4) - 1
+    wanted = strand.encode()
+    check_strand = is_bed and strand != "."
+    needed = max(column + 1, 6) if check_strand else column + 1
+
+    def fail(message: str) -> InputError:
+        return InputError(message, path=path, line=number)
+
+    for number, line in _lines(path):
+        if not line.strip() or line.startswith((b"#", b"track", b"browser")):
+            continue
+        line = line.rstrip(b"\r\n")
+        fields = line.split(b"\t") if b"\t" in line else line.split()
+        if len(fields) < needed:
+            raise fail(
+                f"{len(fields)} columns; "
+                + (f"the count is read from column {column + 1}" if is_bed else "bedGraph has 4")
+                + (" and the strand from column 6" if check_strand else "")
+            )
+        name = fields[0]
+        if name in resolved:
+            contig = resolved[name]
+        else:
+            contig = resolved[name] = contigs.resolve(name.decode("utf-8", "replace"))
+        if contig is None:
+            unknown[name.decode("utf-8", "replace")] += 1
+            continue
+        try:
+            start, end = int(fields[1]), int(fields[2])
+        except ValueError:
+            raise fail(f"start and end must be whole numbers, not {fields[1]!r} and {fields[2]!r}") from None
+        if not 0 <= start < end:
+            raise fail(f"the interval {start}-{end} is empty, reversed or negative")
+        if end > lengths[contig]:
+            raise fail(f"the interval ends at {end}, past the end of {contig} ({lengths[contig]} bases)")
+        try:
+            value = float(fields[column])
+        except ValueError:
+            value = float("nan")
+        if not 0 <= value < float("inf"):
+            raise fail(
+                f"column {column + 1} is {fields[column].decode('utf-8', 'replace')!r}; "
+                "it must be a number, 0 or more"
+            )
+        if check_strand:
+            if fields[5] not in (b"+", b"-"):
+                raise fail(
+                    f"the strand (column 6) is {fields[5].decode('utf-8', 'replace')!r}; "
+                    f"a track of strand {strand} needs + or - on every line"
+                )
+            if fields[5] != wanted:
+                other_strand += 1
+                continue
+        if is_bed:
+            value /= end - start
+        if contig not in starts:
+            starts[contig], ends[contig], values[contig] = array("q"), array("q"), array("d")
+        starts[contig].append(start)
+        ends[contig].append(end)
+        values[contig].append(value)
+    intervals = {
+        contig: (
+            np.frombuffer(starts[contig], dtype=np.int64),
+            np.frombuffer(ends[contig], dtype=np.int64),
+            np.frombuffer(values[contig], dtype=np.float64),
+        )
+        for contig in starts
+    }
+    return IntervalCoverage(lengths, intervals, Dropped(other_strand, dict(unknown)))

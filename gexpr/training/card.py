@@ -1,0 +1,100 @@
+"""The model card of a trained checkpoint, composed from the configuration and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gexpr.datasets import PreparedDataset
+from gexpr.results import Track
+from gexpr.training.config import TrainConfig
+
+
+def compose(
+    config: TrainConfig,
+    dataset: PreparedDataset,
+    tracks: Sequence[Track],
+    parameters: int,
+    summary: dict[str, Any],
+) -> str:
+    """Markdown text: data, splits, architecture, training, metrics on the validation split, limits."""
+    source = dataset.attributes
+    metrics = summary["validation"]
+    lines = [f"# {config.output.name}", ""]
+    if config.output.description:
+        lines += [config.output.description.strip(), ""]
+    lines += [
+        f"A `{config.model.architecture}` model with {parameters:,} parameters: {dataset.context_length:,} bp in, "
+        f"{dataset.target_length:,} bins of {dataset.bin_size} bp out, {len(tracks)} tracks.",
+        "",
+        "## Data",
+        "",
+        f"- Genome: {source.get('fasta', '?')} (digest {str(source.get('fasta_digest', '?'))[:16]}).",
+        f"- Prepared dataset: digest {dataset.digest[:16]}.",
+    ]
+    for split, use in (
+        (config.data.train_split, "training"),
+        (config.data.valid_split, "validation: selection and early stopping only"),
+        ("test", "test: not used in training"),
+    ):
+        names = dataset.contigs_of(split)
+        if names:
+            lines.append(f"- {split} ({use}): {', '.join(names)}.")
+    lines += ["", "| track | label | assay | strand | files |", "|---|---|---|---|---|"]
+    for track in tracks:
+        files = ", ".join(source.get("files", {}).get(track.id, []))
+        lines.append(f"| {track.id} | {track.label} | {track.assay} | {track.strand} | {files} |")
+    settings = config.training
+    augmentation = config.augmentation
+    loss = " + ".join([config.loss.name, *(f"{term.weight:g} x {term.name}" for term in config.loss.terms)])
+    averaged = (
+        f", weights averaged (decay {config.optimizer.ema_decay:g})" if config.optimizer.ema_decay else ""
+    )
+    lines += [
+        "",
+        "## Training",
+        "",
+        f"- Loss: {loss}.",
+        f"- {config.optimizer.name}, learning rate {config.optimizer.lr:g}, {config.schedule.warmup_steps} warm-up "
+        f"steps, {config.schedule.decay} decay over {config.schedule.steps:,} steps{averaged}.",
+        f"- {summary['steps']:,} steps of {settings.batch_size * settings.accumulate} windows in "
+        f"{summary['minutes']:.0f} minutes on {summary['device']} ({settings.precision}), seed {settings.seed}.",
+        f"- Augmentation: reverse complement {'on' if augmentation.reverse_complement else 'off'}, jitter "
+        f"{augmentation.jitter_bins} bins, shift {augmentation.shift_bp} bp.",
+        f"- Weights of step {summary['selected_step']:,} ({settings.select}"
+        + (f" by validation {settings.metric}" if settings.select == "best" else "")
+        + ").",
+        "",
+        f"## Metrics on the split `{config.data.valid_split}`",
+        "",
+        "Pearson correlation over bins, one strand of reading, no averaging over reverse complements.",
+        "",
+        "| track | log1p | raw |",
+        "|---|---|---|",
+    ]
+    for track in tracks:
+        log_r, raw_r = metrics.get(f"pearson_log1p/{track.id}"), metrics.get(f"pearson/{track.id}")
+        lines.append(f"| {track.id} | {_number(log_r)} | {_number(raw_r)} |")
+    lines.append(f"| mean | {_number(metrics.get('pearson_log1p'))} | {_number(metrics.get('pearson'))} |")
+    if "contrast_pearson" in metrics:
+        lines += [
+            "",
+            f"Log ratios of the contrast groups in wide windows: r = {_number(metrics['contrast_pearson'])}.",
+        ]
+    lines += [
+        "",
+        "The validation split chose the weights, so these numbers are slightly optimistic; "
+        "`gexpr evaluate` measures the test split.",
+        "",
+        "## Limits",
+        "",
+        "Trained on one reference genome: predictions for other species, strains far from it, or "
+        "conditions outside the tracks above are untested.",
+    ]
+    if config.output.license:
+        lines += ["", "## License", "", config.output.license.strip()]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,427 @@
+"""The configuration of a training run: a YAML file, checked strictly, as frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gexpr.errors import ConfigError, InputError, require
+
+LOSSES = ("poisson", "poisson_multinomial", "log_mse")
+TERMS = (*LOSSES, "contrast")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+DECAYS = ("constant", "linear", "cosine")
+PRECISIONS = ("fp32", "tf32", "bf16-mixed", "16-mixed")
+METRICS = ("loss", "pearson_log1p", "pearson", "contrast_pearson")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{where} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """``path``: the prepared dataset, relative to the configuration file."""
+
+    path: str
+    train_split: str = "train"
+    valid_split: str = "valid"
+
+    def __post_init__(self) -> None:
+        for name in ("train_split", "valid_split"):
+            _choice(f"data.{name}", getattr(self, name), ("train", "valid", "test"))
+        _require(
+            self.train_split != self.valid_split, "data.train_split and data.valid_split must not be the same"
+        )
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """``settings`` are those of the architecture, without context_length, target_length and heads."""
+
+    architecture: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("context_length", "target_length", "heads"):
+            _require(
+                name not in self.settings,
+                f"model.settings.{name} is taken from the dataset; remove it from the configuration",
+            )
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Two groups of tracks, by id, whose ratio numerator / denominator is compared."""
+
+    numerator: tuple[str, ...]
+    denominator: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("numerator", "denominator"):
+            _require(len(getattr(self, name)) > 0, f"loss.terms: {name} names no track")
+        both = set(self.numerator) & set(self.denominator)
+        _require(not both, f"loss.terms: track {next(iter(both), '')!r} is on both sides of a pair")
+
+
+@dataclass(frozen=True)
+class TermConfig:
+    """One extra loss term.
+
+    ``width`` (bins) is that of the wide windows of ``contrast`` and, when above 1, of ``log_mse``;
+    they overlap by half. The other settings are those of :func:`gexpr.training.losses.contrast`.
+    """
+
+    name: str
+    weight: float = 1.0
+    width: int = 1
+    pairs: tuple[PairConfig, ...] = ()
+    kind: str = "squared"
+    pseudocount: float = 1.0
+    n0: float = 20.0
+    total_weight: float = 0.2
+
+    def __post_init__(self) -> None:
+        _choice("loss.terms.name", self.name, TERMS)
+        _require(self.weight > 0, f"loss.terms.weight is {self.weight}; it must be above 0")
+        _require(self.width >= 1, f"loss.terms.width is {self.width}; it must be 1 or more")
+        _choice("loss.terms.kind", self.kind, ("squared", "binomial"))
+        _require(self.pseudocount > 0, f"loss.terms.pseudocount is {self.pseudocount}; it must be above 0")
+        _require(self.n0 >= 0, f"loss.terms.n0 is {self.n0}; it must be 0 or more")
+        if self.name == "contrast":
+            _require(bool(self.pairs), "loss.terms: contrast needs pairs of numerator and denominator tracks")
+        else:
+            _require(not self.pairs, f"loss.terms: pairs belong to contrast, not to {self.name}")
+        if self.name in ("poisson", "poisson_multinomial"):
+            _require(self.width == 1, f"loss.terms: {self.name} has no width")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The base loss and extra terms; ``total_weight`` is that of ``poisson_multinomial``."""
+
+    name: str = "poisson"
+    total_weight: float = 0.2
+    terms: tuple[TermConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        _choice("loss.name", self.name, LOSSES)
+        _require(self.total_weight >= 0, f"loss.total_weight is {self.total_weight}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """``ema_decay`` 0 switches weight averaging off; ``clip_norm`` null switches clipping off."""
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    clip_norm: float | None = 1.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _choice("optimizer.name", self.name, OPTIMIZERS)
+        _require(self.lr > 0, f"optimizer.lr is {self.lr}; it must be above 0")
+        _require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"optimizer.betas is {list(self.betas)}; it must be two numbers in [0, 1)",
+        )
+        _require(self.eps > 0, f"optimizer.eps is {self.eps}; it must be above 0")
+        _require(
+            self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must be 0 or more"
+        )
+        _require(0 <= self.momentum < 1, f"optimizer.momentum is {self.momentum}; it must be in [0, 1)")
+        _require(
+            self.clip_norm is None or self.clip_norm > 0,
+            f"optimizer.clip_norm is {self.clip_norm}; it must be above 0, or null",
+        )
+        _require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up, then ``decay`` to ``final_fraction`` of the learning rate at ``steps``."""
+
+    steps: int
+    warmup_steps: int = 0
+    decay: str = "cosine"
+    final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, f"schedule.steps is {self.steps}; it must be 1 or more")
+        _require(
+            0 <= self.warmup_steps <= self.steps,
+            f"schedule.warmup_steps is {self.warmup_steps}; it must be between 0 and schedule.steps ({self.steps})",
+        )
+        _choice("schedule.decay", self.decay, DECAYS)
+        _require(
+            0 <= self.final_fraction <= 1,
+            f"schedule.final_fraction is {self.final_fraction}; it must be in [0, 1]",
+        )
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """``jitter_bins`` moves whole windows, ``shift_bp`` the sequence against its targets, both ways."""
+
+    reverse_complement: bool = True
+    jitter_bins: int = 0
+    shift_bp: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("jitter_bins", "shift_bp"):
+            value = getattr(self, name)
+            _require(value >= 0, f"augmentation.{name} is {value}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Batches, precision, validation, selection and limits.
+
+    ``steps_per_epoch`` null is one pass over the training windows. ``patience`` (epochs without a
+    better ``metric``) null switches early stopping off. ``max_minutes`` counts the training time of
+    all resumptions together. ``init`` is a checkpoint whose weights are the start.
+    """
+
+    batch_size: int = 8
+    accumulate: int = 1
+    precision: str = "fp32"
+    seed: int = 1
+    steps_per_epoch: int | None = None
+    valid_batch_size: int | None = None
+    patience: int | None = None
+    metric: str = "loss"
+    select: str = "best"
+    save_minutes: float = 5.0
+    max_minutes: float | None = None
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate"):
+            value = getattr(self, name)
+            _require(value >= 1, f"training.{name} is {value}; it must be 1 or more")
+        for name in ("steps_per_epoch", "valid_batch_size", "patience"):
+            value = getattr(self, name)
+            _require(
+                value is None or value >= 1, f"training.{name} is {value}; it must be 1 or more, or null"
+            )
+        _choice("training.precision", self.precision, PRECISIONS)
+        _choice("training.metric", self.metric, METRICS)
+        _choice("training.select", self.select, ("best", "last"))
+        _require(self.seed >= 0, f"training.seed is {self.seed}; it must be 0 or more")
+        _require(
+            self.save_minutes >= 0, f"training.save_minutes is {self.save_minutes}; it must be 0 or more"
+        )
+        _require(
+            self.max_minutes is None or self.max_minutes > 0,
+            f"training.max_minutes is {self.max_minutes}; it must be above 0, or null",
+        )
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where the run is written (relative to the working directory) and what its model card says.
+
+    ``export_epochs`` n > 0 also writes the checkpoint folder during training, every n epochs.
+    """
+
+    folder: str | None = None
+    name: str = "model"
+    description: str = ""
+    license: str = ""
+    tensorboard: bool = False
+    export_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.export_epochs >= 0, f"output.export_epochs is {self.export_epochs}; it must be 0 or more"
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole configuration; see docs/training.md for the meaning of every key."""
+
+    data: DataConfig
+    model: ModelSection
+    schedule: ScheduleConfig
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    output: OutputConfig = OutputConfig()
+
+    def __post_init__(self) -> None:
+        if self.training.metric == "contrast_pearson":
+            _require(
+                any(term.name == "contrast" for term in self.loss.terms),
+                "training.metric is contrast_pearson, but loss.terms has no contrast",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values; :func:`from_dict` gives an equal configuration back."""
+        return _plain(self)
+
+    def trajectory(self) -> dict[str, Any]:
+        """The part of ``to_dict()`` that determines the weights: what may not change on resuming."""
+        content = self.to_dict()
+        del content["output"], content["data"]["path"]
+        for name in ("save_minutes", "max_minutes", "valid_batch_size", "select"):
+            del content["training"][name]
+        return content
+
+
+def from_dict(content: Mapping[str, Any]) -> TrainConfig:
+    """Check nested values and make the configuration.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a bad value; names the key and what is allowed.
+    """
+    return _build(TrainConfig, content, "")
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a YAML configuration.
+
+    Args:
+        path: the file; ``data.path`` and a ``training.init`` that is a folder are relative to it.
+        overrides: ``section.key=value`` texts that replace values of the file; the value is YAML.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        ConfigError: as :func:`from_dict`.
+    """
+    yaml = require("yaml", "train")
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration: {error}", path=path) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(
+            f"not valid YAML: {problem}", path=path, line=mark.line + 1 if mark else None
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: the configuration must be a mapping of sections to settings")
+    for override in overrides:
+        _override(content, override, yaml)
+    config = from_dict(content)
+    data = dataclasses.replace(config.data, path=str(path.parent / config.data.path))
+    training = config.training
+    if training.init is not None and (path.parent / training.init).is_dir():
+        training = dataclasses.replace(training, init=str(path.parent / training.init))
+    return dataclasses.replace(config, data=data, training=training)
+
+
+def _override(content: dict[str, Any], text: str, yaml: Any) -> None:
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"override {text!r} is not of the form section.key=value")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {text!r}: the value is not YAML") from error
+    place: Any = content
+    for part in parts[:-1]:
+        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, dict):
+            if place.get(part) is None:
+                place[part] = {}
+            place = place[part]
+        else:
+            raise ConfigError(f"override {text!r}: there is no {part!r} in the configuration")
+    if isinstance(place, list) and parts[-1].isdigit() and int(parts[-1]) < len(place):
+        place[int(parts[-1])] = parsed
+    elif isinstance(place, dict):
+        place[parts[-1]] = parsed
+    else:
+        raise ConfigError(f"override {text!r}: there is no {parts[-1]!r} in the configuration")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _build(cls: type, content: Any, where: str) -> Any:
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where} is {content!r}; it must be a mapping")
+    hints = typing.get_type_hints(cls)
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    for key in content:
+        if key not in fields:
+            place = f"{where}.{key}" if where else str(key)
+            raise ConfigError(
+                f"unknown key {place!r}; allowed{' in ' + where if where else ''}: {', '.join(fields)}"
+            )
+    values: dict[str, Any] = {}
+    for name, item in fields.items():
+        place = f"{where}.{name}" if where else name
+        if name in content:
+            values[name] = _convert(hints[name], content[name], place)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"the key {place!r} is missing")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        inner = [option for option in typing.get_args(hint) if option is not type(None)]
+        return _convert(inner[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} is {value!r}; it must be a list")
+        inner_hint = typing.get_args(hint)[0]
+        return tuple(_convert(inner_hint, item, f"{where}.{i}") for i, item in enumerate(value))
+    if origin is dict:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is {value!r}; it must be a mapping")
+        return dict(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is float and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-3 (no dot) as text.
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if number == number and abs(number) != float("inf"):
+            return number
+    kinds = {bool: "true or false", str: "a text", int: "a whole number", float: "a number"}
+    raise ConfigError(f"{where} is {value!r}; it must be {kinds.get(hint, hint)}")

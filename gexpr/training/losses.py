@@ -1,0 +1,212 @@
+"""Losses: pure functions of predictions, targets and a mask of valid bins.
+
+Shapes: predictions and targets (B, bins, tracks), non-negative; ``valid`` (B, bins), bool. Invalid
+bins never count. All return a scalar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gexpr.errors import ConfigError
+from gexpr.results import Track
+from gexpr.training.config import LossConfig, TermConfig
+
+EPSILON = 1e-6
+
+
+def poisson(predictions: Tensor, targets: Tensor, valid: Tensor, epsilon: float = EPSILON) -> Tensor:
+    """Mean over valid bins and tracks of ``p - y log(p + epsilon)``.
+
+    The Poisson negative log likelihood without the term log(y!), which does not depend on p.
+    """
+    mask = valid.unsqueeze(-1).to(predictions.dtype)
+    loss = (predictions - targets * torch.log(predictions + epsilon)) * mask
+    return loss.sum() / (mask.sum() * predictions.shape[-1]).clamp_min(1.0)
+
+
+def poisson_multinomial(
+    predictions: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    total_weight: float = 0.2,
+    epsilon: float = EPSILON,
+) -> Tensor:
+    """Borzoi's loss: where the counts lie (multinomial), plus how many (Poisson of the total).
+
+    With sums over the n valid bins of one window and track, ``P = sum p``, ``Y = sum y``::
+
+        [ -sum_b y_b log((p_b + epsilon) / sum_b (p_b + epsilon))
+          + total_weight (P - Y log(P + epsilon)) ] / n
+
+    averaged over windows (those with a valid bin) and tracks.
+    """
+    mask = valid.unsqueeze(-1).to(predictions.dtype)
+    bins = mask.sum(dim=1)
+    y = targets * mask
+    shifted = (predictions + epsilon) * mask
+    shape = torch.log(predictions + epsilon) - torch.log(shifted.sum(dim=1, keepdim=True).clamp_min(epsilon))
+    multinomial = -(y * shape).sum(dim=1)
+    total = (predictions * mask).sum(dim=1)
+    count = total - y.sum(dim=1) * torch.log(total + epsilon)
+    loss = (multinomial + total_weight * count) / bins.clamp_min(1.0)
+    used = (bins > 0).to(loss.dtype)
+    return (loss * used).sum() / (used.sum() * predictions.shape[-1]).clamp_min(1.0)
+
+
+def wide_sums(values: Tensor, valid: Tensor, width: int) -> Tensor:
+    """Sums over windows of ``width`` bins, a new one every half width: (B, windows, tracks).
+
+    Invalid bins count as 0. Without a whole window the sum is over all bins.
+    """
+    masked = values * valid.unsqueeze(-1).to(values.dtype)
+    if width == 1:
+        return masked
+    width = min(width, values.shape[1])
+    pooled = F.avg_pool1d(masked.transpose(1, 2), width, stride=max(width // 2, 1)) * width
+    return pooled.transpose(1, 2)
+
+
+def log_mse(predictions: Tensor, targets: Tensor, valid: Tensor, width: int = 1) -> Tensor:
+    """Mean of ``(log(1 + p) - log(1 + y))^2`` over valid bins, or over sums of ``width`` bins.
+
+    Wide windows without a valid bin do not count.
+    """
+    p = wide_sums(predictions, valid, width)
+    y = wide_sums(targets, valid, width)
+    ones = torch.ones_like(predictions[..., :1])
+    used = (wide_sums(ones, valid, width) > 0).to(p.dtype)
+    error = (torch.log1p(p) - torch.log1p(y)).square() * used
+    return error.sum() / (used.sum() * p.shape[-1]).clamp_min(1.0)
+
+
+def contrast_values(
+    predictions: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    numerator: Sequence[int],
+    denominator: Sequence[int],
+    width: int,
+    n0: float = 20.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Wide-window sums of two groups of tracks.
+
+    Returns:
+        predicted numerator and denominator, measured numerator and denominator, and the weight
+        ``N / (N + n0)`` with N the measured total; each (B, windows).
+    """
+    p, y = wide_sums(predictions, valid, width), wide_sums(targets, valid, width)
+    above, below = list(numerator), list(denominator)
+    p_b, p_a = p[..., above].sum(-1), p[..., below].sum(-1)
+    y_b, y_a = y[..., above].sum(-1), y[..., below].sum(-1)
+    total = y_b + y_a
+    weight = total / (total + n0).clamp_min(1e-12)
+    return p_b, p_a, y_b, y_a, weight
+
+
+def contrast(
+    predictions: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    width: int,
+    kind: str = "squared",
+    pseudocount: float = 1.0,
+    n0: float = 20.0,
+) -> Tensor:
+    """How well the ratio of two groups of tracks is predicted, in wide windows.
+
+    For each pair (numerator, denominator) and each window of ``width`` bins let b, a be the measured
+    sums and p_b, p_a the predicted ones, c the pseudocount, N = b + a and w = N / (N + n0).
+
+    ``squared``: ``sum w (log2((p_b + c) / (p_a + c)) - log2((b + c) / (a + c)))^2 / sum w``
+
+    ``binomial``: ``sum w (-b log q - a log(1 - q)) / N / sum w`` with
+    ``q = (p_b + c) / (p_b + p_a + 2 c)``: the mean negative log likelihood of a read's group.
+
+    Sums run over pairs, windows and batch; windows without a read have weight 0.
+    """
+    error = predictions.new_zeros(())
+    weights = predictions.new_zeros(())
+    c = pseudocount
+    for numerator, denominator in pairs:
+        p_b, p_a, b, a, weight = contrast_values(
+            predictions, targets, valid, numerator, denominator, width, n0
+        )
+        ratio = torch.log(p_b + c) - torch.log(p_a + c)
+        if kind == "squared":
+            measured = torch.log(b + c) - torch.log(a + c)
+            each = ((ratio - measured) / torch.log(ratio.new_tensor(2.0))).square()
+        elif kind == "binomial":
+            each = -(b * F.logsigmoid(ratio) + a * F.logsigmoid(-ratio)) / (b + a).clamp_min(1e-12)
+        else:
+            raise ConfigError(f"contrast kind is {kind!r}; allowed: squared, binomial")
+        error = error + (weight * each).sum()
+        weights = weights + weight.sum()
+    return error / weights.clamp_min(1e-12)
+
+
+class Objective:
+    """The base loss plus the weighted extra terms of a configuration.
+
+    Calling it with (predictions, targets, valid) gives the total and the unweighted parts by name.
+
+    Raises:
+        ConfigError: a term names a track that the dataset does not have.
+    """
+
+    def __init__(self, config: LossConfig, tracks: Sequence[Track], target_length: int) -> None:
+        self.config = config
+        self._index = {track.id: i for i, track in enumerate(tracks)}
+        self.terms: list[tuple[str, TermConfig, list[tuple[list[int], list[int]]]]] = []
+        used = {config.name}
+        for term in config.terms:
+            if term.width > target_length:
+                raise ConfigError(
+                    f"loss.terms: width {term.width} of {term.name} is more than the {target_length} predicted bins"
+                )
+            name, number = term.name, 2
+            while name in used:
+                name, number = f"{term.name}_{number}", number + 1
+            used.add(name)
+            pairs = [(self._indices(pair.numerator), self._indices(pair.denominator)) for pair in term.pairs]
+            self.terms.append((name, term, pairs))
+
+    def _indices(self, ids: Sequence[str]) -> list[int]:
+        for name in ids:
+            if name not in self._index:
+                raise ConfigError(
+                    f"loss.terms: the dataset has no track {name!r}; it has: {', '.join(self._index)}"
+                )
+        return [self._index[name] for name in ids]
+
+    def __call__(
+        self, predictions: Tensor, targets: Tensor, valid: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        base = _evaluate(self.config.name, predictions, targets, valid, self.config.total_weight, 1)
+        parts = {self.config.name: base}
+        total = base
+        for name, term, pairs in self.terms:
+            if term.name == "contrast":
+                value = contrast(
+                    predictions, targets, valid, pairs, term.width, term.kind, term.pseudocount, term.n0
+                )
+            else:
+                value = _evaluate(term.name, predictions, targets, valid, term.total_weight, term.width)
+            parts[name] = value
+            total = total + term.weight * value
+        return total, parts
+
+
+def _evaluate(
+    name: str, predictions: Tensor, targets: Tensor, valid: Tensor, total_weight: float, width: int
+) -> Tensor:
+    if name == "poisson":
+        return poisson(predictions, targets, valid)
+    if name == "poisson_multinomial":
+        return poisson_multinomial(predictions, targets, valid, total_weight)
+    return log_mse(predictions, targets, valid, width)
