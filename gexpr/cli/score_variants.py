@@ -1,0 +1,158 @@
+"""``gexpr score-variants``: a VCF to per-track scores."""
+
+from __future__ import annotations
+
+import click
+
+from gexpr import logs
+from gexpr.cli import options
+from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_statistics
+
+
+@click.command("score-variants")
+@click.argument("vcf")
+@options.checkpoint
+@options.fasta
+@options.output(("hdf5", "tsv"), ".h5, .tsv or .tsv.gz")
+@options.tracks
+@click.option(
+    "--stats",
+    default="logFC",
+    show_default=True,
+    metavar="LIST",
+    callback=options.parsed(parse_statistics),
+    help="Statistics, separated by commas: logFC, SAD, logSAD, sqrtSAD, SAX, D1, D2, logD2, JS, ACTIVE_SUM.",
+)
+@click.option(
+    "--pseudocount",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="C",
+    help="The c of logFC = log2(sum(alt) + c) - log2(sum(ref) + c).",
+)
+@click.option(
+    "--mask",
+    default="all",
+    show_default=True,
+    metavar="all|center:BP",
+    callback=options.parsed(parse_mask),
+    help="Score all output bins, or those within BP of the variant.",
+)
+@options.prediction
+@click.option(
+    "--average",
+    type=click.Choice(AVERAGES),
+    default="predictions",
+    show_default=True,
+    help="Average strands and shifts before the statistic, or after it.",
+)
+@options.dtype
+@click.option("--long", is_flag=True, help="TSV with one line for each allele, track and statistic.")
+@click.option(
+    "--max-allele-length",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    metavar="BP",
+    help="Longer alleles get the status too_long.",
+)
+@click.option(
+    "--max-ref-mismatch",
+    type=click.FloatRange(0, 1),
+    default=0.10,
+    show_default=True,
+    metavar="SHARE",
+    help="Stop before scoring when more alleles than this disagree with the FASTA.",
+)
+@options.contig_aliases
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="List the N strongest effects on stderr.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Exit with 3 when an allele was left unscored (the output is complete)."
+)
+@options.quiet
+def command(
+    vcf: str,
+    checkpoint: str,
+    fasta: str,
+    output: str,
+    format: str | None,
+    tracks: str | None,
+    stats: tuple[str, ...],
+    pseudocount: float,
+    mask: Mask,
+    reverse_complement: bool,
+    shifts: tuple[int, ...],
+    batch_size: int | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    average: str,
+    dtype: str,
+    long: bool,
+    max_allele_length: int,
+    max_ref_mismatch: float,
+    contig_aliases: str | None,
+    top: int,
+    strict: bool,
+    quiet: bool,
+) -> None:
+    """Score the variants of VCF: what each allele changes in every track.
+
+    Every ALT allele of every record gets one row, in input order, with a status; rows that
+    cannot be scored hold NaN and say why. VCF is text, gzipped, bgzipped or BCF; '-' reads stdin.
+
+    \b
+    Log fold changes of the example variants, as a table on the terminal:
+      gexpr score-variants -c yeast-tss -f example -o - example
+    HDF5, with a second statistic, near the variant only:
+      gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o scores.h5 \\
+          --stats logFC,SAD --mask center:250 variants.vcf.gz
+    Two tracks, one line a number, from a pipe:
+      bcftools view -r chrI all.bcf | gexpr score-variants -c yeast-tss -f sacCer3.fa.gz \\
+          -t '*diamide*' --long -o scores.tsv.gz -
+
+    Exit codes: 0 success; 1 the input or the environment is at fault, nothing was written;
+    2 wrong usage; 3 with --strict, the output is complete but some alleles were not scored.
+    """
+    from gexpr.genome.examples import resolve_fasta, resolve_vcf
+    from gexpr.runs.common import ModelOptions
+    from gexpr.runs.score_variants import ScoreOptions, score_variants
+
+    logs.set_quiet(quiet)
+    score_variants(
+        resolve_vcf(vcf),
+        resolve_fasta(fasta),
+        output,
+        ScoreOptions(
+            model=ModelOptions(
+                checkpoint=checkpoint,
+                tracks=tracks,
+                reverse_complement=reverse_complement,
+                shifts=shifts,
+                batch_size=batch_size,
+                device=device,
+                precision=precision,
+                threads=threads,
+            ),
+            statistics=stats,
+            pseudocount=pseudocount,
+            mask=mask,
+            average=average,
+            max_allele_length=max_allele_length,
+            max_ref_mismatch=max_ref_mismatch,
+            contig_aliases=contig_aliases,
+            format=format,
+            dtype=dtype,
+            long=long,
+            top=top,
+            strict=strict,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Whole jobs: plan, execute in blocks, publish, summarize."""

@@ -1,0 +1,1 @@
+"""Files of results. The formats are specified in docs/output-files.md."""

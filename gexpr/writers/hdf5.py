@@ -1,0 +1,108 @@
+"""What the HDF5 outputs share: deterministic bytes, strings, chunks; docs/output-files.md specifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gexpr.errors import GexprError
+from gexpr.results import Track
+from gexpr.writers.output import AtomicOutput, GuardedFile, utf8
+
+STRING = h5py.string_dtype("utf-8")
+CHUNK_BYTES = 1 << 20
+STRING_CHUNK = 4096
+COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+Attribute = str | int | float | bool
+
+
+class Hdf5Output:
+    """An HDF5 file under an :class:`AtomicOutput`; equal calls give equal bytes.
+
+    Raises:
+        GexprError: when a write fails; nothing with the output's name exists then.
+    """
+
+    def __init__(self, output: AtomicOutput) -> None:
+        if output.is_stream:
+            raise GexprError(f"cannot write {output.path}: HDF5 needs a regular file; use --format tsv")
+        self.output = output
+        self._guard = GuardedFile(output.file)
+        # Bounds are fixed, so that the bytes do not depend on the library's defaults.
+        self.file = h5py.File(self._guard, "w", libver=("v110", "v110"))
+
+    def attributes(self, values: Mapping[str, Attribute]) -> None:
+        """Write attributes of the whole file, in sorted order."""
+        for name in sorted(values):
+            self.file.attrs[name] = values[name]
+
+    def strings(self, name: str, values: Sequence[str]) -> None:
+        """Write a complete dataset of strings."""
+        self.growing_strings(name)
+        self.append(name, [utf8(value) for value in values])
+
+    def growing_strings(self, name: str) -> None:
+        """Create an empty dataset of strings."""
+        self.file.create_dataset(
+            name, (0,), STRING, maxshape=(None,), chunks=(STRING_CHUNK,), track_times=False, **COMPRESSION
+        )
+
+    def growing(self, name: str, row_shape: tuple[int, ...], dtype: str, fill: float | None = None) -> None:
+        """Create an empty dataset that grows along its first axis, compressed."""
+        row_bytes = max(1, int(np.prod(row_shape))) * np.dtype(dtype).itemsize
+        rows = int(np.clip(CHUNK_BYTES // row_bytes, 1, 4096))
+        chunk_row = row_shape
+        if rows == 1 and row_bytes > 4 * CHUNK_BYTES:
+            share = max(1, row_shape[0] * CHUNK_BYTES // row_bytes)
+            chunk_row = (share, *row_shape[1:])
+        empty = 0 in row_shape
+        self.file.create_dataset(
+            name,
+            (0, *row_shape),
+            dtype,
+            maxshape=(None, *row_shape),
+            chunks=(rows, *(max(1, size) for size in chunk_row)),
+            fillvalue=fill,
+            track_times=False,
+            **({} if empty else COMPRESSION),
+        )
+
+    def append(self, name: str, values: Any) -> None:
+        """Add rows to a growing dataset."""
+        dataset = self.file[name]
+        start = dataset.shape[0]
+        dataset.resize(start + len(values), axis=0)
+        if len(values):
+            dataset[start:] = values
+        self.check()
+
+    def tracks(self, tracks: Sequence[Track]) -> None:
+        """Write ``target_ids`` and ``target_labels``."""
+        self.strings("target_ids", [track.id for track in tracks])
+        self.strings("target_labels", [track.label for track in tracks])
+
+    def check(self) -> None:
+        """Raise the first failed write, if there was one."""
+        if self._guard.error is not None:
+            raise self.output.failure(self._guard.error) from self._guard.error
+
+    def commit(self) -> None:
+        """Close the file and give it its name."""
+        self.file.close()
+        self.check()
+        self.output.commit()
+
+    def discard(self) -> None:
+        """Close the file and remove it; safe to call at any time."""
+        if self.file:
+            self.file.close()
+        self.output.discard()
+
+
+def append_strings(output: Hdf5Output, name: str, values: Sequence[str]) -> None:
+    """Add strings to a dataset made by :meth:`Hdf5Output.growing_strings`."""
+    output.append(name, [utf8(value) for value in values])

@@ -1,0 +1,282 @@
+"""Where results go: a file that appears complete or not at all, or standard output.
+
+A file is written under a temporary name in the same folder, brought to the disk, and renamed last.
+Existing devices, pipes and the like are written directly, since a rename would replace them.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import struct
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, cast
+
+from gexpr.errors import ConfigError, GexprError
+
+
+def output_format(path: str, requested: str | None, suffixes: Mapping[str, str]) -> str:
+    """The format of an output: as requested, or from its suffix; standard output is TSV.
+
+    Args:
+        path: the output, ``-`` for standard output.
+        requested: a format's name, or None.
+        suffixes: suffix -> format, longest suffixes included (``.tsv.gz``).
+
+    Raises:
+        ConfigError: the suffix is unknown, or a binary format is meant for standard output.
+    """
+    known = sorted(set(suffixes.values()))
+    if requested is not None:
+        if requested not in known:
+            raise ConfigError(f"unknown output format {requested!r} (known: {', '.join(known)})")
+        if path == "-" and requested != "tsv":
+            raise ConfigError(f"format {requested!r} cannot be written to standard output; only tsv can")
+        return requested
+    if path == "-":
+        return "tsv"
+    name = os.path.basename(path).lower()
+    for suffix in sorted(suffixes, key=len, reverse=True):
+        if name.endswith(suffix):
+            return suffixes[suffix]
+    raise ConfigError(
+        f"the output's suffix does not tell its format: {path!r} (known suffixes: "
+        f"{', '.join(suffixes)}; or give --format {'|'.join(known)})"
+    )
+
+
+class AtomicOutput:
+    """A claim on an output path, made before the work starts.
+
+    Args:
+        path: the output, ``-`` for standard output.
+
+    Attributes:
+        file: a binary file to write to; readable and seekable unless it is a stream.
+        is_stream: whether it is standard output or another thing that cannot be renamed into place.
+
+    Raises:
+        GexprError: the path cannot be written, with the reason.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._temporary: Path | None = None
+        self._final: Path | None = None
+        self.is_stream = True
+        if path == "-":
+            self.file: IO[bytes] = sys.stdout.buffer
+            return
+        # A symbolic link is followed, so that the link itself survives.
+        final = Path(os.path.realpath(path))
+        if not final.name or not final.parent.is_dir():
+            raise GexprError(f"cannot write {path}: the folder {final.parent} does not exist")
+        if final.is_dir():
+            raise GexprError(f"cannot write {path}: it is a folder")
+        try:
+            if final.exists() and not stat.S_ISREG(final.stat().st_mode):
+                self.file = open(final, "wb")
+                return
+            if final.exists() and not os.access(final, os.W_OK):
+                raise PermissionError(errno.EACCES, "the file is write-protected")
+            temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
+            temporary.unlink(missing_ok=True)
+            self.file = cast(IO[bytes], open(temporary, "x+b", buffering=0))
+        except OSError as error:
+            raise self.failure(error) from error
+        self._final, self._temporary, self.is_stream = final, temporary, False
+
+    def failure(self, error: OSError) -> GexprError:
+        """An OSError while writing, as the error that the user sees."""
+        return GexprError(f"cannot write {self.path}: {error.strerror or error}")
+
+    def commit(self) -> None:
+        """Bring everything to the disk and give the file its name.
+
+        Raises:
+            GexprError: the disk is full or the folder has become unwritable.
+        """
+        try:
+            self.file.flush()
+            if self._temporary is None or self._final is None:
+                if self.path != "-":
+                    self.file.close()
+                return
+            os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self._temporary, self._final)
+            self._temporary = None
+            folder = os.open(self._final.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self.failure(error) from error
+
+    def discard(self) -> None:
+        """Remove what was written so far, unless it was committed; safe to call at any time."""
+        if self._temporary is not None:
+            self.file.close()
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def __enter__(self) -> AtomicOutput:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+
+def utf8(text: str) -> bytes:
+    """UTF-8 bytes of any string; what UTF-8 cannot hold is written as an escape."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
+    """Write every byte; an unbuffered file may take fewer at a time."""
+    view = memoryview(data)
+    while len(view):
+        written = file.write(view)
+        view = view[len(view) if written is None else written :]
+
+
+class BgzfFile:
+    """Compresses a stream into BGZF blocks (SAM specification, section 4.1) without any time stamp."""
+
+    _BLOCK = 65280
+    _HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
+    _END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+    def __init__(self, file: IO[bytes], level: int = 6) -> None:
+        self._file = file
+        self._level = level
+        self._pending = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Compress ``data``; whole blocks are written."""
+        self._pending += data
+        while len(self._pending) >= self._BLOCK:
+            self._write_block(bytes(self._pending[: self._BLOCK]))
+            del self._pending[: self._BLOCK]
+
+    def finish(self) -> None:
+        """Write what is left and the end-of-file marker; the underlying file stays open."""
+        if self._pending:
+            self._write_block(bytes(self._pending))
+            self._pending.clear()
+        write_all(self._file, self._END)
+
+    def _write_block(self, data: bytes) -> None:
+        for level in (self._level, 0):
+            compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
+            body = compressor.compress(data) + compressor.flush()
+            if len(body) + 26 <= 65536:
+                break
+        size = len(body) + 26
+        tail = struct.pack("<II", zlib.crc32(data), len(data))
+        write_all(self._file, self._HEADER + struct.pack("<H", size - 1) + body + tail)
+
+
+class GuardedFile(io.RawIOBase):
+    """A file for HDF5 that never fails while HDF5 is looking.
+
+    The HDF5 library can crash when a write fails (a full disk). Here the first failure is kept in
+    ``error`` and what could not be written is held in memory, so that the library can finish and
+    close; the caller raises the error then.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._position = 0
+        self._size = 0
+        self._lost: list[tuple[int, bytes]] = []
+        self.error: OSError | None = None
+
+    def _fail(self, error: OSError | ValueError) -> None:
+        # ValueError: the file was closed because the work failed elsewhere.
+        if self.error is None:
+            self.error = error if isinstance(error, OSError) else OSError(str(error))
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        self._size = self._position if size is None else size
+        if self.error is None:
+            try:
+                self._file.truncate(self._size)
+            except (OSError, ValueError) as error:
+                self._fail(error)
+        return self._size
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if self.error is None:
+            try:
+                self._file.seek(self._position)
+                write_all(self._file, view)
+            except (OSError, ValueError) as error:
+                self._fail(error)
+        if self.error is not None:
+            self._lost.append((self._position, bytes(view)))
+        self._position += len(view)
+        self._size = max(self._size, self._position)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        start = self._position
+        view[:count] = bytes(count)
+        done = 0
+        try:
+            self._file.seek(start)
+            while done < count:
+                piece = self._file.read(count - done)
+                if not piece:
+                    break
+                view[done : done + len(piece)] = piece
+                done += len(piece)
+        except (OSError, ValueError) as error:
+            self._fail(error)
+        for offset, data in self._lost:
+            low, high = max(offset, start), min(offset + len(data), start + count)
+            if low < high:
+                view[low - start : high - start] = data[low - offset : high - offset]
+        self._position += count
+        return count
+
+    def flush(self) -> None:
+        if self.error is None:
+            try:
+                self._file.flush()
+            except (OSError, ValueError) as error:
+                self._fail(error)

@@ -1,0 +1,194 @@
+"""Variant scores as HDF5 or TSV, by blocks of rows, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gexpr.results import Track, Variant
+from gexpr.writers.hdf5 import Attribute, Hdf5Output, append_strings
+from gexpr.writers.output import AtomicOutput, BgzfFile, utf8, write_all
+
+SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".tsv": "tsv", ".tsv.gz": "tsv", ".txt": "tsv", ".txt.gz": "tsv"}
+"""Suffix of an output of variant scores -> its format."""
+
+FORMAT_NAME = "gexpr variant scores"
+FORMAT_VERSION = 1
+
+Scores = Mapping[str, NDArray[np.floating]]
+
+
+class ScoreSchema(NamedTuple):
+    """What a file of scores holds: columns, number type, and the attributes of an HDF5 file."""
+
+    tracks: tuple[Track, ...]
+    statistics: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+    dtype: str = "float32"
+    definitions: Mapping[str, str] = {}
+
+
+class ScoreWriter(Protocol):
+    """Takes blocks of rows in input order; nothing has the output's name before ``commit``."""
+
+    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+        """Add one block: scores are (len(variants), tracks) for every statistic of the schema."""
+        ...
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        ...
+
+    def discard(self) -> None:
+        """Remove an unfinished file; safe to call at any time."""
+        ...
+
+
+def open_writer(output: AtomicOutput, format: str, schema: ScoreSchema, *, long: bool = False) -> ScoreWriter:
+    """The writer for a format.
+
+    Args:
+        output: the claimed output.
+        format: ``hdf5`` or ``tsv``.
+        schema: what will be written.
+        long: TSV with one line for each variant, track and statistic.
+    """
+    if format == "hdf5":
+        return ScoresHdf5Writer(output, schema)
+    return ScoresTsvWriter(output, schema, long=long)
+
+
+def variant_name(variant: Variant) -> str:
+    """The VCF's ID, or ``chr_pos_ref_alt`` where it has none."""
+    if variant.id and variant.id != ".":
+        return variant.id
+    return f"{variant.chrom}_{variant.pos}_{variant.ref}_{variant.alt}"
+
+
+class ScoresHdf5Writer:
+    """HDF5 with the names that basenji_sad and hound_snp write; see docs/output-files.md."""
+
+    def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
+        self._schema = schema
+        self._hdf5 = Hdf5Output(output)
+        self._hdf5.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
+        self._hdf5.tracks(schema.tracks)
+        for name in ("snp", "chr"):
+            self._hdf5.growing_strings(name)
+        self._hdf5.growing("pos", (), "uint32")
+        for name in ("ref_allele", "alt_allele", "status"):
+            self._hdf5.growing_strings(name)
+        for name in schema.statistics:
+            self._hdf5.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
+            if name in schema.definitions:
+                self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
+        self._hdf5.check()
+
+    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+        """Add one block of rows."""
+        columns = {
+            "snp": [variant_name(variant) for variant in variants],
+            "chr": [variant.chrom for variant in variants],
+            "ref_allele": [variant.ref for variant in variants],
+            "alt_allele": [variant.alt for variant in variants],
+            "status": [variant.status for variant in variants],
+        }
+        for name, values in columns.items():
+            append_strings(self._hdf5, name, values)
+        self._hdf5.append("pos", np.array([variant.pos for variant in variants], dtype=np.uint32))
+        for name in self._schema.statistics:
+            self._hdf5.append(name, scores[name].astype(self._schema.dtype, copy=False))
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        self._hdf5.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        self._hdf5.discard()
+
+
+class TsvFile:
+    """Lines of tab-separated text, bgzipped when the output's name ends in ``.gz``."""
+
+    def __init__(self, output: AtomicOutput) -> None:
+        self.output = output
+        self._bgzf = BgzfFile(output.file) if output.path.lower().endswith(".gz") else None
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Write lines, each without its line break.
+
+        Raises:
+            GexprError: the write failed.
+        """
+        data = b"".join(utf8(line) + b"\n" for line in lines)
+        try:
+            if self._bgzf is not None:
+                self._bgzf.write(data)
+            else:
+                write_all(self.output.file, data)
+                if self.output.is_stream:
+                    self.output.file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self.output.failure(error) from error
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        if self._bgzf is not None:
+            try:
+                self._bgzf.finish()
+            except OSError as error:
+                raise self.output.failure(error) from error
+        self.output.commit()
+
+
+def numbers(row: NDArray[np.floating]) -> list[str]:
+    """The shortest text of every number that reads back as the same float32 or float16; ``nan`` for NaN."""
+    return [str(value) for value in row]
+
+
+class ScoresTsvWriter:
+    """TSV: ``chrom pos id ref alt status`` and one column a track, or one line a number (``long``)."""
+
+    def __init__(self, output: AtomicOutput, schema: ScoreSchema, *, long: bool = False) -> None:
+        self._schema = schema
+        self._long = long
+        self._file = TsvFile(output)
+        header = ["chrom", "pos", "id", "ref", "alt", "status"]
+        if long:
+            header += ["track_id", "track_label", "statistic", "score"]
+        elif len(schema.statistics) == 1:
+            header += [track.id for track in schema.tracks]
+        else:
+            header += [f"{track.id}:{name}" for name in schema.statistics for track in schema.tracks]
+        self._file.lines(["\t".join(header)])
+
+    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+        """Add one block of rows."""
+        tables = [scores[name].astype(self._schema.dtype, copy=False) for name in self._schema.statistics]
+        lines = []
+        for row, variant in enumerate(variants):
+            start = "\t".join(
+                (variant.chrom, str(variant.pos), variant.id or ".", variant.ref, variant.alt, variant.status)
+            )
+            texts = [numbers(table[row]) for table in tables]
+            if not self._long:
+                lines.append("\t".join([start, *(text for each in texts for text in each)]))
+                continue
+            for name, each in zip(self._schema.statistics, texts, strict=True):
+                for track, text in zip(self._schema.tracks, each, strict=True):
+                    lines.append("\t".join((start, track.id, track.label, name, text)))
+        self._file.lines(lines)
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        self._file.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        self._file.output.discard()
