@@ -50,9 +50,9 @@ def attend(
     dropout = dropout if training else 0.0
     if pattern is None:
         return dense_attention(q, k, v, None, relative, dropout)
+    length = q.shape[2] - pattern.global_tokens
     if implementation == "auto":
-        dense = pattern.density(q.shape[2] - pattern.global_tokens) > DENSE_ABOVE
-        implementation = "dense" if dense else "block_sparse"
-    if implementation == "dense":
+        implementation = "dense" if pattern.density(length) > DENSE_ABOVE else "block_sparse"
+    if implementation == "dense" or length <= pattern.block_size:
         return dense_attention(q, k, v, pattern, relative, dropout)
     return block_sparse_attention(q, k, v, pattern, relative, dropout)

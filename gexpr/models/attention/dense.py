@@ -26,7 +26,7 @@ def dense_attention(
     tokens = 0 if pattern is None else pattern.global_tokens
     mask = None if pattern is None else pattern.mask(q.shape[2] - tokens, q.device)
     if relative is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)
+        return fused_attention(q, k, v, mask, dropout)
     logits = (q + relative.content_bias[:, None]) @ k.transpose(-1, -2)
     bins = q[:, :, tokens:] + relative.position_bias[:, None]
     by_distance = relative_shift(bins @ relative.keys.transpose(-1, -2))
@@ -36,6 +36,15 @@ def dense_attention(
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf)
     return F.dropout(logits.softmax(-1), dropout) @ v
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """PyTorch's attention kernels, which are fused only for keys and values of one size: pad the smaller."""
+    value_size = v.shape[-1]
+    size = max(q.shape[-1], value_size)
+    q, k, v = (x if x.shape[-1] == size else F.pad(x, (0, size - x.shape[-1])) for x in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)
+    return mixed[..., :value_size]
 
 
 def relative_shift(x: Tensor) -> Tensor:
