@@ -49,8 +49,8 @@ def command(
 ) -> None:
     """Train a model as CONFIG (YAML) says; the same command resumes where it stopped.
 
-    The run folder holds the state (last.ckpt), the best weights (best.ckpt), metrics.csv, and at
-    the end checkpoint/, which every other command takes. SIGTERM, Ctrl-C and SIGUSR1 finish the
+    The run folder holds the state (last.ckpt), metrics.csv, and at the end checkpoint/, which
+    every other command takes. SIGTERM, Ctrl-C and SIGUSR1 finish the
     step, save, and exit with 75; resumed, the run ends in the same weights as if it had never
     stopped. A second signal stops at once.
 

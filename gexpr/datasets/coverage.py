@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import zlib
 from array import array
@@ -15,6 +16,8 @@ import numpy as np
 
 from gexpr.errors import InputError, require
 from gexpr.genome.contigs import ContigMap
+
+_SPREAD_BASES = 1 << 22
 
 
 class Dropped(NamedTuple):
@@ -54,10 +57,17 @@ class IntervalCoverage:
         if contig not in self._intervals:
             return total
         starts, ends, values = self._intervals[contig]
-        single = ends - starts == 1
-        np.add.at(total, starts[single], values[single])
-        for start, end, value in zip(starts[~single], ends[~single], values[~single], strict=True):
-            total[start:end] += value
+        widths = ends - starts
+        # Spread a bounded number of bases at a time; one interval is never longer than the contig.
+        piece = np.cumsum(widths) // _SPREAD_BASES
+        for first, last in itertools.pairwise(np.searchsorted(piece, np.arange(piece[-1] + 2))):
+            if first == last:
+                continue
+            width = widths[first:last]
+            offsets = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+            np.add.at(
+                total, np.repeat(starts[first:last], width) + offsets, np.repeat(values[first:last], width)
+            )
         return total
 
 
@@ -167,7 +177,7 @@ def _read_intervals(
     check_strand = is_bed and strand != "."
     needed = max(column + 1, 6) if check_strand else column + 1
 
-    def fail(message: str) -> InputError:
+    def fail(number: int, message: str) -> InputError:
         return InputError(message, path=path, line=number)
 
     for number, line in _lines(path):
@@ -177,9 +187,10 @@ def _read_intervals(
         fields = line.split(b"\t") if b"\t" in line else line.split()
         if len(fields) < needed:
             raise fail(
+                number,
                 f"{len(fields)} columns; "
                 + (f"the count is read from column {column + 1}" if is_bed else "bedGraph has 4")
-                + (" and the strand from column 6" if check_strand else "")
+                + (" and the strand from column 6" if check_strand else ""),
             )
         name = fields[0]
         if name in resolved:
@@ -192,25 +203,27 @@ def _read_intervals(
         try:
             start, end = int(fields[1]), int(fields[2])
         except ValueError:
-            raise fail(f"start and end must be whole numbers, not {fields[1]!r} and {fields[2]!r}") from None
+            raise fail(number, "start and end (columns 2 and 3) must be whole numbers") from None
         if not 0 <= start < end:
-            raise fail(f"the interval {start}-{end} is empty, reversed or negative")
+            raise fail(number, f"the interval {start}-{end} is empty, reversed or negative")
         if end > lengths[contig]:
-            raise fail(f"the interval ends at {end}, past the end of {contig} ({lengths[contig]} bases)")
+            raise fail(number, f"the interval ends at {end}, past the end of {contig} ({lengths[contig]} bp)")
         try:
             value = float(fields[column])
         except ValueError:
             value = float("nan")
         if not 0 <= value < float("inf"):
             raise fail(
+                number,
                 f"column {column + 1} is {fields[column].decode('utf-8', 'replace')!r}; "
-                "it must be a number, 0 or more"
+                "it must be a number, 0 or more",
             )
         if check_strand:
             if fields[5] not in (b"+", b"-"):
                 raise fail(
+                    number,
                     f"the strand (column 6) is {fields[5].decode('utf-8', 'replace')!r}; "
-                    f"a track of strand {strand} needs + or - on every line"
+                    f"a track of strand {strand} needs + or - on every line",
                 )
             if fields[5] != wanted:
                 other_strand += 1

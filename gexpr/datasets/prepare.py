@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -147,8 +148,9 @@ class PrepareSummary:
         out.append(f"{'track':<{width}}  {'counts':>14} {'targets':>14} {'largest':>10} {'soft-clipped':>12}")
         for track in self.tracks:
             out.append(
-                f"{track.id:<{width}}  {track.counts:>14,.0f} {track.targets:>14,.1f} {track.largest:>10,.1f} "
-                f"{track.soft_clipped:>12,}" + (f"  {track.clipped:,} clipped" if track.clipped else "")
+                f"{track.id:<{width}}  {track.counts:>14,.0f} {track.targets:>14,.1f} "
+                f"{track.largest:>10,.1f} {track.soft_clipped:>12,}"
+                + (f"  {track.clipped:,} clipped" if track.clipped else "")
             )
         unknown: dict[str, int] = {}
         for track in self.tracks:
@@ -308,7 +310,7 @@ def _split_regions(
         regions.setdefault(contig, []).append((region.start, region.end, region.name))
     for contig, found in regions.items():
         found.sort()
-        for (_, end, split), (start, _, other) in zip(found, found[1:], strict=False):
+        for (_, end, split), (start, _, other) in itertools.pairwise(found):
             if start < end:
                 raise InputError(
                     f"a {split} and a {other} region overlap on {contig} at {start}-{end}",

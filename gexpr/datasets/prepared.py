@@ -96,7 +96,8 @@ class PreparedDataset:
             raise InputError("not a prepared dataset (made by gexpr prepare)", path=self.path)
         if attributes.get("format_version") != FORMAT_VERSION:
             raise InputError(
-                f"format version {attributes.get('format_version')}; this gexpr reads version {FORMAT_VERSION}",
+                f"format version {attributes.get('format_version')}; this gexpr reads version "
+                f"{FORMAT_VERSION}; prepare the dataset again",
                 path=self.path,
             )
         self.context_length = int(attributes["context_length"])

@@ -16,7 +16,7 @@ _COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 
 
 class Batch(NamedTuple):
-    """``codes`` uint8 (B, context_length), ``targets`` float32 (B, bins, tracks), ``valid`` bool (B, bins)."""
+    """``codes`` uint8 (B, length), ``targets`` float32 (B, bins, tracks), ``valid`` bool (B, bins)."""
 
     codes: np.ndarray
     targets: np.ndarray
@@ -71,8 +71,8 @@ class TrainingBatches:
             for track in dataset.tracks:
                 if track.strand != "." and track.strand_pair == track.index:
                     raise ConfigError(
-                        f"track {track.id!r} is of strand {track.strand} and has no strand_pair, so windows cannot "
-                        "be reverse-complemented; set augmentation.reverse_complement to false"
+                        f"track {track.id!r} is of strand {track.strand} and has no strand_pair, so windows "
+                        "cannot be reverse-complemented; set augmentation.reverse_complement to false"
                     )
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 

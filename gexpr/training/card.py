@@ -24,8 +24,9 @@ def compose(
     if config.output.description:
         lines += [config.output.description.strip(), ""]
     lines += [
-        f"A `{config.model.architecture}` model with {parameters:,} parameters: {dataset.context_length:,} bp in, "
-        f"{dataset.target_length:,} bins of {dataset.bin_size} bp out, {len(tracks)} tracks.",
+        f"A `{config.model.architecture}` model with {parameters:,} parameters: "
+        f"{dataset.context_length:,} bp in, {dataset.target_length:,} bins of {dataset.bin_size} bp out, "
+        f"{len(tracks)} tracks.",
         "",
         "## Data",
         "",
@@ -55,10 +56,12 @@ def compose(
         "## Training",
         "",
         f"- Loss: {loss}.",
-        f"- {config.optimizer.name}, learning rate {config.optimizer.lr:g}, {config.schedule.warmup_steps} warm-up "
-        f"steps, {config.schedule.decay} decay over {config.schedule.steps:,} steps{averaged}.",
+        f"- {config.optimizer.name}, learning rate {config.optimizer.lr:g}, "
+        f"{config.schedule.warmup_steps} warm-up steps, {config.schedule.decay} decay over "
+        f"{config.schedule.steps:,} steps{averaged}.",
         f"- {summary['steps']:,} steps of {settings.batch_size * settings.accumulate} windows in "
-        f"{summary['minutes']:.0f} minutes on {summary['device']} ({settings.precision}), seed {settings.seed}.",
+        f"{summary['minutes']:.0f} minutes on {summary['device']} ({settings.precision}), "
+        f"seed {settings.seed}.",
         f"- Augmentation: reverse complement {'on' if augmentation.reverse_complement else 'off'}, jitter "
         f"{augmentation.jitter_bins} bins, shift {augmentation.shift_bp} bp.",
         f"- Weights of step {summary['selected_step']:,} ({settings.select}"

@@ -165,7 +165,8 @@ class ScheduleConfig:
         _require(self.steps >= 1, f"schedule.steps is {self.steps}; it must be 1 or more")
         _require(
             0 <= self.warmup_steps <= self.steps,
-            f"schedule.warmup_steps is {self.warmup_steps}; it must be between 0 and schedule.steps ({self.steps})",
+            f"schedule.warmup_steps is {self.warmup_steps}; it must be between 0 and schedule.steps "
+            f"({self.steps})",
         )
         _choice("schedule.decay", self.decay, DECAYS)
         _require(

@@ -167,7 +167,8 @@ class Objective:
         for term in config.terms:
             if term.width > target_length:
                 raise ConfigError(
-                    f"loss.terms: width {term.width} of {term.name} is more than the {target_length} predicted bins"
+                    f"loss.terms: width {term.width} of {term.name} is more than the {target_length} "
+                    "predicted bins"
                 )
             name, number = term.name, 2
             while name in used:

@@ -13,7 +13,8 @@ from gexpr.training.config import OptimizerConfig, ScheduleConfig
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Parameters with and without weight decay: biases, norms and other vectors have none."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -73,12 +73,12 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def random_state() -> dict[str, Any]:
     """The state of torch's, numpy's and Python's global random generators as storable values."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "numpy": [
             str(kind),
-            torch.from_numpy(keys.astype(np.int64)),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
             int(position),
             int(has_gauss),
             float(cached),

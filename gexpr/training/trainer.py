@@ -48,7 +48,7 @@ from gexpr.training.state import (
     write_atomically,
 )
 
-LAST, BEST, METRICS, CONFIG, CHECKPOINT = "last.ckpt", "best.ckpt", "metrics.csv", "config.json", "checkpoint"
+LAST, METRICS, CONFIG, CHECKPOINT = "last.ckpt", "metrics.csv", "config.json", "checkpoint"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _FINITE_EVERY = 50
 _FABRIC_PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
@@ -86,7 +86,7 @@ def train(
 
     Args:
         config: what to train.
-        output: run folder: ``last.ckpt`` (whole state), ``best.ckpt`` (best weights), ``metrics.csv``,
+        output: run folder: ``last.ckpt`` (whole state, with the best weights so far), ``metrics.csv``,
             ``config.json``, and at the end ``checkpoint/``.
         resume: True requires a state to resume, False starts over, None resumes when there is one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -181,6 +181,7 @@ class _Run:
             torch.backends.cudnn.benchmark = False
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         random.seed(settings.seed)
         np.random.seed(settings.seed % (1 << 32))
         torch.manual_seed(settings.seed)
@@ -211,7 +212,7 @@ class _Run:
         """Load the saved state, or begin at step 0."""
         last = self.output / LAST
         if resume is False:
-            for name in (LAST, BEST, METRICS):
+            for name in (LAST, METRICS):
                 (self.output / name).unlink(missing_ok=True)
         elif last.exists():
             self._restore(load_state(last))
@@ -275,8 +276,8 @@ class _Run:
         place = self.output / LAST
         if state["dataset_digest"] != self.dataset.digest:
             raise ConfigError(
-                f"{place} was trained on another dataset than {self.dataset.path}; use another output folder, or "
-                "start over with --restart"
+                f"{place} was trained on another dataset than {self.dataset.path}; use another output "
+                "folder, or start over with --restart"
             )
         changed = _differences(json.loads(state["config"]), self.config.trajectory())
         if changed:
@@ -355,7 +356,7 @@ class _Run:
                     break
                 pending = self._update(pool, pending)
                 now = tick()
-                bar.advance(1)
+                bar.advance(1, self._note() if self.step % _FINITE_EVERY == 0 else None)
                 if now - saved >= 60.0 * settings.save_minutes:
                     self.save()
                     saved = now
@@ -364,12 +365,20 @@ class _Run:
                 tick()
             self.save()
             return self._finish(reason)
+        except torch.cuda.OutOfMemoryError as error:
+            raise GexprError(
+                "the CUDA device has too little memory; lower training.batch_size (and raise "
+                "training.accumulate by the same factor)"
+            ) from error
         finally:
             bar.close()
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
             if self._tensorboard is not None:
                 self._tensorboard.finalize("success")
+
+    def _note(self) -> str:
+        return f"loss {float(self.loss_sum) / max(self.loss_count, 1):.4f}"
 
     def _interrupt(self) -> None:
         self.save()
@@ -431,7 +440,8 @@ class _Run:
         if not bool(self._finite) or not math.isfinite(float(self.loss_sum)):
             raise GexprError(
                 f"the loss or its gradient became NaN or infinite by step {self.step:,}; lower optimizer.lr, "
-                "lengthen schedule.warmup_steps, or lower optimizer.clip_norm. The last saved state is untouched"
+                "lengthen schedule.warmup_steps, or lower optimizer.clip_norm. The last saved state is "
+                "untouched"
             )
 
     # -- validation --------------------------------------------------------------------------
@@ -507,9 +517,9 @@ class _Run:
             value < self.best["value"] if settings.metric == "loss" else value > self.best["value"]
         )
         if better and math.isfinite(value):
-            self.best = {"value": value, "step": self.step, "row": row}
+            weights = {name: tensor.cpu().clone() for name, tensor in self._evaluated().state_dict().items()}
+            self.best = {"value": value, "step": self.step, "row": row, "weights": weights}
             self.bad_epochs = 0
-            save_state(self.output / BEST, {"step": self.step, "model": self._evaluated().state_dict()})
         else:
             self.bad_epochs += 1
         self._write_history()
@@ -517,8 +527,8 @@ class _Run:
             scalars = {name: number for name, number in row.items() if isinstance(number, float)}
             self._tensorboard.log_metrics(scalars, step=self.step)
         logs.info(
-            f"step {self.step:>7,}  {self.minutes:7.1f} min  train {row['train_loss']:.4f}  valid {row['loss']:.4f}  "
-            f"log1p r {row['pearson_log1p']:.4f}"
+            f"step {self.step:>7,}  {self.minutes:7.1f} min  train {row['train_loss']:.4f}  "
+            f"valid {row['loss']:.4f}  log1p r {row['pearson_log1p']:.4f}"
             + (f"  contrast r {row['contrast_pearson']:.4f}" if "contrast_pearson" in row else "")
             + ("  *" if self.best is not None and self.best["step"] == self.step else "")
         )
@@ -543,15 +553,7 @@ class _Run:
         row, step = self.history[-1], self.step
         weights = self._evaluated().state_dict()
         if self.config.training.select == "best" and self.best is not None:
-            row, step = self.best["row"], self.best["step"]
-            if step != self.step:
-                best = load_state(self.output / BEST)
-                if best["step"] != step:
-                    raise GexprError(
-                        f"{self.output / BEST} holds the weights of step {best['step']}, not of the best step {step}; "
-                        "start over with --restart"
-                    )
-                weights = best["model"]
+            row, step, weights = self.best["row"], self.best["step"], self.best["weights"]
         model = registry.build(self.config.model.architecture, _model_settings(self.config, self.dataset))
         model.load_state_dict(weights)
         model.eval()
@@ -604,8 +606,8 @@ def _build_model(config: TrainConfig, dataset: PreparedDataset) -> SequenceModel
     model = registry.build(config.model.architecture, _model_settings(config, dataset))
     if model.bin_size != dataset.bin_size:
         raise ConfigError(
-            f"the model has bins of {model.bin_size} bp and the dataset {dataset.path} of {dataset.bin_size} bp; "
-            "change model.settings or prepare the dataset with the other --bin-size"
+            f"the model has bins of {model.bin_size} bp and the dataset {dataset.path} of {dataset.bin_size} "
+            "bp; change model.settings or prepare the dataset with the other --bin-size"
         )
     return model
 
