@@ -1,0 +1,184 @@
+"""``gexpr evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gexpr import logs
+from gexpr.cli import options
+from gexpr.errors import ConfigError
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("evaluate")
+@click.option(
+    "--checkpoint",
+    "-c",
+    metavar="NAME|FOLDER",
+    help="The model; without it only the ridge and the replicates are evaluated.",
+)
+@click.option("--data", "-d", required=True, type=_FILE, help="Dataset made by gexpr prepare.")
+@click.option(
+    "--split",
+    type=click.Choice(("train", "valid", "test")),
+    default="test",
+    show_default=True,
+    help="Bins to judge.",
+)
+@click.option("--genes", "-g", type=_FILE, help="Coding regions, BED6 with strand, for the metrics per gene.")
+@click.option(
+    "--promoter-window",
+    default="300,50",
+    show_default=True,
+    metavar="UP,DOWN",
+    help="Bases upstream and downstream of the start codon's first base, summed per gene.",
+)
+@click.option(
+    "--pool-width",
+    type=click.IntRange(min=0),
+    default=128,
+    show_default=True,
+    metavar="BP",
+    help="Also judge bins pooled to this width; 0 for none.",
+)
+@click.option(
+    "--replicates",
+    metavar="A.h5,B.h5",
+    help="Two datasets with one replicate each, prepared alike: their agreement is the ceiling.",
+)
+@click.option(
+    "--ridge/--no-ridge",
+    default=True,
+    show_default=True,
+    help="Train a ridge on 6-mers around the start codons and print it beside the model (needs --genes).",
+)
+@click.option(
+    "--rc/--no-rc",
+    "reverse_complement",
+    default=True,
+    show_default=True,
+    help="Average over both strands of the sequence.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows predicted at once.")
+@click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda or cuda:N."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: one a core]"
+)
+@click.option(
+    "--pictures",
+    type=click.Choice(("png", "svg", "pdf", "none")),
+    default="png",
+    show_default=True,
+    help="Format of the scatter pictures.",
+)
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for metrics.tsv, genes.tsv and pictures.",
+)
+@options.quiet
+def command(
+    checkpoint: str | None,
+    data: Path,
+    split: str,
+    genes: Path | None,
+    promoter_window: str,
+    pool_width: int,
+    replicates: str | None,
+    ridge: bool,
+    reverse_complement: bool,
+    batch_size: int | None,
+    device: str,
+    threads: int | None,
+    pictures: str,
+    output: Path,
+    quiet: bool,
+) -> None:
+    """Measure a checkpoint on the held-out contigs of a dataset.
+
+    Every bin of the split's contigs is predicted from the middle of a window. Pearson's r and R²
+    over bins, raw and as log(1 + x), and over genes of log(1 + sum in the promoter window), for each
+    condition and for the difference between every two. A 6-mer ridge trained on the same genes, and
+    the agreement of replicates, show where floor and ceiling lie. The table on standard
+    output has Pearson's r; docs/evaluation.md defines everything.
+
+    \b
+    Examples:
+      gexpr evaluate -c yeast-tss -d yeast.h5 -g genes.bed.gz -o evaluation
+      gexpr evaluate -c runs/yeast/checkpoint -d yeast.h5 -g genes.bed.gz \\
+          --replicates rep1.h5,rep2.h5 --pictures svg -o evaluation
+      gexpr evaluate -d yeast.h5 -g genes.bed.gz -o floor          # the ridge alone
+
+    Exit codes: 0 success; 1 an input or setting is at fault; 2 wrong usage.
+    """
+    from gexpr import checkpoints, evaluation
+    from gexpr.datasets import PreparedDataset
+    from gexpr.scoring.devices import resolve_device
+
+    logs.set_quiet(quiet)
+    window = evaluation.PromoterWindow.parse(promoter_window)
+    pair = _pair(replicates)
+    with_ridge = ridge and genes is not None
+    if checkpoint is None and pair is None and not with_ridge:
+        raise click.UsageError("nothing to evaluate: give --checkpoint, --replicates or --genes")
+    if ridge and genes is None:
+        logs.info("no --genes: neither metrics per gene nor the 6-mer ridge")
+
+    dataset = PreparedDataset(data)
+    judged = None
+    if genes is not None:
+        judged, unknown = evaluation.read_genes(genes, dataset.contigs)
+        if unknown:
+            logs.warning(
+                f"{sum(unknown.values()):,} genes of {genes} lie on contigs that the dataset lacks: "
+                + ", ".join(list(unknown)[:5])
+            )
+    settings = evaluation.Settings(split, judged, window, pool_width or None)
+    results = []
+    if checkpoint is not None:
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        model = checkpoints.load(checkpoint, resolve_device(device))
+        results.append(
+            evaluation.evaluate_model(
+                dataset, model, settings, reverse_complement=reverse_complement, batch_size=batch_size
+            )
+        )
+    if with_ridge:
+        results.append(evaluation.evaluate_ridge(dataset, settings))
+    if pair is not None:
+        first, second = (PreparedDataset(path) for path in pair)
+        results.append(evaluation.measured_vs_measured(first, second, settings))
+
+    output.mkdir(parents=True, exist_ok=True)
+    evaluation.write_metrics(output / "metrics.tsv", results)
+    if genes is not None:
+        evaluation.write_genes(output / "genes.tsv", results)
+    if pictures != "none":
+        from gexpr.report.scatter import draw_all
+
+        for result in results:
+            draw_all(result, output, "." + pictures)
+    for note in (note for result in results for note in result.notes):
+        logs.info(note)
+    click.echo(f"Pearson's r, {split} split")
+    for line in evaluation.summary_lines(results):
+        click.echo(line)
+
+
+def _pair(replicates: str | None) -> tuple[Path, Path] | None:
+    if replicates is None:
+        return None
+    paths = [Path(path) for path in replicates.split(",")]
+    if len(paths) != 2:
+        raise ConfigError(f"--replicates takes two datasets separated by a comma, not {replicates!r}")
+    return paths[0], paths[1]

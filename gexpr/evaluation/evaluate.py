@@ -1,0 +1,459 @@
+"""Measured against predicted on held-out contigs: bins, wider bins, genes, differences between conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gexpr import logs
+from gexpr.datasets import PreparedDataset
+from gexpr.datasets.prepared import SPLITS
+from gexpr.errors import ConfigError, GexprError, InputError
+from gexpr.evaluation.conditions import Condition, condition_values, conditions_of, gene_columns
+from gexpr.evaluation.genes import Genes, PromoterWindow, window_sums
+from gexpr.evaluation.metrics import Moments, pearson, pool, r_squared
+from gexpr.evaluation.predict import ContigPredictor
+from gexpr.evaluation.ridge import RidgeFit, kmer_counts, ridge
+from gexpr.models.base import SequenceModel
+from gexpr.results import Track
+
+MIN_COVERED = 0.5
+"""Share of a gene's window that must lie in usable bins of the split."""
+MAX_COMPARED = 30
+"""Most conditions of which every pair is compared."""
+
+Signal = Callable[[str], NDArray[np.floating]]
+
+
+class Metric(NamedTuple):
+    """One row of metrics.tsv.
+
+    Attributes:
+        source: ``model``, ``ridge`` or ``replicates``.
+        split: ``train``, ``valid`` or ``test``.
+        level: ``bin``, ``bin128`` (bins pooled to 128 bp), ``gene`` or ``difference``.
+        name: track id (bins), condition (genes) or ``B - A`` (differences).
+        transform: ``raw`` or ``log1p``; a difference is one of log1p values.
+        statistic: ``pearson`` or ``r2`` (coefficient of determination).
+        value: the statistic; NaN where it is undefined.
+        n: bins or genes it was computed over.
+    """
+
+    source: str
+    split: str
+    level: str
+    name: str
+    transform: str
+    statistic: str
+    value: float
+    n: int
+
+
+class GeneValues(NamedTuple):
+    """Genes of a split with their values by condition.
+
+    Attributes:
+        genes: n genes.
+        measured, predicted: float64 (n, conditions), log(1 + sum over the promoter window).
+    """
+
+    genes: Genes
+    measured: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
+class Difference(NamedTuple):
+    """A pair of conditions by index: ``b`` minus ``a``."""
+
+    name: str
+    a: int
+    b: int
+
+
+class Density:
+    """Two-dimensional histogram of log10(1 + measured) and log10(1 + predicted), filled contig by contig.
+
+    Attributes:
+        counts: int64 (CELLS, CELLS), measured along the first axis; values above the range count
+            in the last cell.
+    """
+
+    CELLS = 160
+    LIMIT = 5.0
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((self.CELLS, self.CELLS), dtype=np.int64)
+
+    def update(self, measured: NDArray[np.floating], predicted: NDArray[np.floating]) -> None:
+        """Add values, arrays of one shape."""
+        i, j = (self._cell(values) for values in (measured, predicted))
+        np.add.at(self.counts, (i, j), 1)
+
+    def _cell(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
+        scaled = np.log10(1.0 + np.maximum(values.ravel(), 0.0)) * (self.CELLS / self.LIMIT)
+        return np.minimum(scaled.astype(np.int64), self.CELLS - 1)
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(CELLS + 1,) edges of the cells, in log10(1 + value)."""
+        return np.linspace(0.0, self.LIMIT, self.CELLS + 1)
+
+
+@dataclass
+class Evaluation:
+    """What a comparison found.
+
+    Attributes:
+        source: ``model``, ``ridge`` or ``replicates``.
+        metrics: rows of metrics.tsv.
+        conditions: in the order of the columns of ``genes``.
+        differences: the pairs of conditions that were compared.
+        genes: None when no genes were given.
+        densities: one a condition, over bins of ``bin_size``; empty where there are no bins (ridge).
+        bin_size: bases of a bin.
+        window: the promoter window.
+        notes: sentences about what was left out or chosen.
+    """
+
+    source: str
+    split: str
+    conditions: list[Condition]
+    differences: list[Difference]
+    bin_size: int
+    window: PromoterWindow
+    metrics: list[Metric] = field(default_factory=list)
+    genes: GeneValues | None = None
+    densities: list[Density] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def value(self, level: str, name: str, transform: str = "log1p", statistic: str = "pearson") -> float:
+        """One metric's value; KeyError when there is none such."""
+        for row in self.metrics:
+            if (row.level, row.name, row.transform, row.statistic) == (level, name, transform, statistic):
+                return row.value
+        raise KeyError((level, name, transform, statistic))
+
+
+class Settings(NamedTuple):
+    """What every comparison is told.
+
+    Attributes:
+        split: which bins and genes count.
+        genes: genes on the dataset's contigs, or None.
+        window: around the start codon.
+        pool_width: bases of the wider bins, a multiple of the bin size; None for none.
+    """
+
+    split: str = "test"
+    genes: Genes | None = None
+    window: PromoterWindow = PromoterWindow()
+    pool_width: int | None = 128
+
+
+def evaluate_model(
+    dataset: PreparedDataset,
+    model: SequenceModel,
+    settings: Settings = Settings(),  # noqa: B008 (immutable)
+    *,
+    reverse_complement: bool = True,
+    batch_size: int | None = None,
+) -> Evaluation:
+    """Compare a model's predictions with the targets of a split.
+
+    Its first head is evaluated, on the tracks whose ids the dataset has.
+
+    Raises:
+        ConfigError: other bins than the dataset's, or no track in common.
+        GexprError: the split has no contig, or the predictions are not finite.
+    """
+    if model.bin_size != dataset.bin_size:
+        raise ConfigError(
+            f"the model predicts bins of {model.bin_size} bp and {dataset.path} has bins of "
+            f"{dataset.bin_size} bp; prepare the data with the model's bin size"
+        )
+    head = next(iter(model.config.heads.values()))
+    model_tracks = model.tracks[:head]
+    if not model_tracks and head == len(dataset.tracks):
+        model_tracks = dataset.tracks
+    own, theirs = _common_tracks(dataset.tracks, model_tracks, str(dataset.path), "the model")
+    predictor = ContigPredictor(
+        model, model_tracks, reverse_complement=reverse_complement, batch_size=batch_size
+    )
+    contigs = _contigs(dataset, settings.split)
+    total = sum(len(predictor.windows(dataset.bins[contig])) for contig in contigs)
+    with logs.progress("predicting", total, "windows") as bar:
+
+        def predicted(contig: str) -> NDArray[np.floating]:
+            values = predictor.predict(dataset.sequence(contig), dataset.bins[contig], bar.advance)
+            return values[:, theirs]
+
+        return compare(dataset, own, predicted, settings, "model")
+
+
+def measured_vs_measured(
+    dataset: PreparedDataset,
+    other: PreparedDataset,
+    settings: Settings = Settings(),  # noqa: B008 (immutable)
+) -> Evaluation:
+    """Compare two measurements of the same tracks as if ``other`` were a prediction of ``dataset``.
+
+    Two replicates prepared alike give the ceiling: what a perfect model of one would reach on the
+    other. Pearson's r does not depend on which comes first; R² does. Tracks are matched by id
+    where ids agree, by position otherwise.
+
+    Raises:
+        ConfigError: other contigs, bins or tracks.
+    """
+    if (dataset.bin_size, dataset.lengths) != (other.bin_size, other.lengths):
+        raise ConfigError(
+            f"{dataset.path} and {other.path} differ in contigs or bin size; prepare both alike"
+        )
+    ids = {track.id for track in dataset.tracks}, {track.id for track in other.tracks}
+    if not ids[0] & ids[1]:
+        strands = [[track.strand for track in each.tracks] for each in (dataset, other)]
+        if strands[0] != strands[1]:
+            raise ConfigError(
+                f"{dataset.path} and {other.path} have no track id in common, and their tracks do not match "
+                f"by position either (strands {' '.join(strands[0])} and {' '.join(strands[1])})"
+            )
+        own = theirs = list(range(len(dataset.tracks)))
+    else:
+        own, theirs = _common_tracks(dataset.tracks, other.tracks, str(dataset.path), str(other.path))
+
+    def predicted(contig: str) -> NDArray[np.floating]:
+        # A bin that either replicate lacks must not count.
+        values = other.targets(contig)[:, theirs].astype(np.float32)
+        return np.where(other.valid(contig)[:, None], values, np.nan)
+
+    return compare(dataset, own, predicted, settings, "replicates")
+
+
+def compare(
+    dataset: PreparedDataset, columns: Sequence[int], predicted: Signal, settings: Settings, source: str
+) -> Evaluation:
+    """All metrics of the dataset's ``columns`` against ``predicted``: contig -> (bins, columns).
+
+    Bins count that are valid, belong to the split and have finite predictions.
+    """
+    result = _empty(dataset, columns, settings, source)
+    size = dataset.bin_size
+    tracks = [dataset.tracks[i] for i in columns]
+    factor = _pool_factor(settings.pool_width, size)
+    levels: dict[str, list[Moments]] = {"bin": [Moments(len(tracks)) for _ in range(2)]}
+    if factor:
+        levels[f"bin{settings.pool_width}"] = [Moments(len(tracks)) for _ in range(2)]
+    result.densities = [Density() for _ in result.conditions]
+    collected: list[GeneValues] = []
+    for contig in _contigs(dataset, settings.split):
+        measured = dataset.targets(contig)[:, columns]
+        values = predicted(contig)
+        usable = _usable(dataset, contig, settings.split) & np.isfinite(values).all(axis=1)
+        _add(levels["bin"], measured[usable], values[usable])
+        if factor:
+            wide, also = (pool(each, usable, factor) for each in (measured, values))
+            _add(levels[f"bin{settings.pool_width}"], wide.values[wide.valid], also.values[wide.valid])
+        for density, x, y in zip(
+            result.densities,
+            condition_values(measured[usable], result.conditions),
+            condition_values(values[usable], result.conditions),
+            strict=True,
+        ):
+            density.update(x, y)
+        if settings.genes is not None:
+            here = settings.genes.select(settings.genes.contigs == contig)
+            sums = [
+                _gene_sums(np.where(usable[:, None], each, 0.0), usable, size, here, result)
+                for each in (measured, values)
+            ]
+            collected.append(GeneValues(here.select(sums[0][1]), sums[0][0], sums[1][0]))
+    for level, (raw, log) in levels.items():
+        for transform, moments in (("raw", raw), ("log1p", log)):
+            for statistic, numbers in (("pearson", moments.pearson()), ("r2", moments.r_squared())):
+                for track, number in zip(tracks, numbers, strict=True):
+                    row = Metric(
+                        source,
+                        settings.split,
+                        level,
+                        track.id,
+                        transform,
+                        statistic,
+                        float(number),
+                        moments.n,
+                    )
+                    result.metrics.append(row)
+    if settings.genes is not None:
+        result.genes = _concatenate(settings.genes, collected, len(result.conditions))
+        _gene_metrics(result)
+    return result
+
+
+def evaluate_ridge(
+    dataset: PreparedDataset,
+    settings: Settings,
+    columns: Sequence[int] | None = None,
+) -> Evaluation:
+    """The 6-mer ridge on the same genes: trained on ``train``, its penalty chosen on ``valid``.
+
+    Levels and differences are separate regressions; ``genes.predicted`` holds the levels.
+
+    Raises:
+        GexprError: no genes, or too few in the training or validation split.
+    """
+    if settings.genes is None:
+        raise GexprError("the ridge needs genes")
+    own = list(range(len(dataset.tracks))) if columns is None else columns
+    result = _empty(dataset, own, settings, "ridge")
+    parts = {
+        split: _measured_genes(dataset, own, settings, split, result)
+        for split in dict.fromkeys(("train", "valid", settings.split))
+    }
+    features = {split: kmer_counts(part.genes, dataset.sequence) for split, part in parts.items()}
+    targets = {
+        split: np.column_stack([part.measured, *(_difference(part.measured, d) for d in result.differences)])
+        for split, part in parts.items()
+    }
+    fit = ridge(
+        features["train"], targets["train"], features["valid"], targets["valid"], features[settings.split]
+    )
+    count = len(result.conditions)
+    result.genes = parts[settings.split]._replace(predicted=fit.predictions[:, :count])
+    _gene_metrics(result, fit.predictions[:, count:])
+    names = [c.name for c in result.conditions] + [d.name for d in result.differences]
+    result.notes.append(_ridge_note(fit, names))
+    if settings.split == "valid":
+        result.notes.append("the ridge's penalty was chosen on the genes it is evaluated on here")
+    if settings.split == "train":
+        result.notes.append("the ridge is evaluated on the genes it was trained on here")
+    return result
+
+
+def _ridge_note(fit: RidgeFit, names: list[str]) -> str:
+    chosen = ", ".join(
+        f"{name} {penalty:g} (r {r:.3f})"
+        for name, penalty, r in zip(names, fit.penalties, fit.validation, strict=True)
+    )
+    return f"ridge penalties, chosen on the validation genes: {chosen}"
+
+
+def _empty(dataset: PreparedDataset, columns: Sequence[int], settings: Settings, source: str) -> Evaluation:
+    conditions = conditions_of([dataset.tracks[i] for i in columns])
+    differences = []
+    notes = []
+    if len(conditions) <= MAX_COMPARED:
+        differences = [
+            Difference(f"{conditions[b].name} - {conditions[a].name}", a, b)
+            for a, b in combinations(range(len(conditions)), 2)
+        ]
+    else:
+        notes.append(
+            f"{len(conditions)} conditions are too many to compare every pair of (at most {MAX_COMPARED})"
+        )
+    return Evaluation(
+        source, settings.split, conditions, differences, dataset.bin_size, settings.window, notes=notes
+    )
+
+
+def _common_tracks(
+    own: Sequence[Track], others: Sequence[Track], name: str, other_name: str
+) -> tuple[list[int], list[int]]:
+    position = {track.id: i for i, track in enumerate(others)}
+    pairs = [(i, position[track.id]) for i, track in enumerate(own) if track.id in position]
+    if not pairs:
+        shown = [", ".join([t.id for t in tracks][:6]) or "none" for tracks in (own, others)]
+        raise ConfigError(
+            f"{other_name} and {name} have no track id in common (ids: {shown[1]} and {shown[0]})"
+        )
+    return [i for i, _ in pairs], [j for _, j in pairs]
+
+
+def _contigs(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
+    contigs = dataset.contigs_of(split)
+    if not contigs:
+        raise InputError(
+            f"no window belongs to the split {split!r}; it has: {', '.join(dataset.splits)}",
+            path=dataset.path,
+        )
+    return contigs
+
+
+def _usable(dataset: PreparedDataset, contig: str, split: str) -> NDArray[np.bool_]:
+    usable: NDArray[np.bool_] = dataset.valid(contig) & (dataset.bin_splits(contig) == SPLITS.index(split))
+    return usable
+
+
+def _pool_factor(width: int | None, bin_size: int) -> int:
+    if width is None or width == bin_size:
+        return 0
+    if width < bin_size or width % bin_size:
+        raise ConfigError(
+            f"bins of {bin_size} bp cannot be pooled to {width} bp; take a multiple of {bin_size}, or 0"
+        )
+    return width // bin_size
+
+
+def _add(moments: list[Moments], measured: NDArray, predicted: NDArray) -> None:
+    moments[0].update(measured, predicted)
+    moments[1].update(np.log1p(np.maximum(measured, 0.0)), np.log1p(np.maximum(predicted, 0.0)))
+
+
+def _gene_sums(
+    values: NDArray[np.floating], usable: NDArray[np.bool_], bin_size: int, genes: Genes, result: Evaluation
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(kept genes, conditions) log(1 + sum), and which genes are kept."""
+    starts, ends = genes.windows(result.window)
+    covered = window_sums(usable[:, None].astype(np.float64), bin_size, starts, ends)[:, 0] * bin_size
+    kept = covered >= MIN_COVERED * result.window.width
+    sums = np.maximum(window_sums(values, bin_size, starts[kept], ends[kept]), 0.0)
+    rows = np.arange(len(sums))
+    minus = genes.minus[kept]
+    by_condition = [sums[rows, gene_columns(condition, minus)] for condition in result.conditions]
+    return np.log1p(np.stack(by_condition, axis=1)), kept
+
+
+def _measured_genes(
+    dataset: PreparedDataset, columns: Sequence[int], settings: Settings, split: str, result: Evaluation
+) -> GeneValues:
+    assert settings.genes is not None
+    parts = []
+    for contig in _contigs(dataset, split):
+        usable = _usable(dataset, contig, split)
+        values = np.where(usable[:, None], dataset.targets(contig)[:, columns], 0.0)
+        here = settings.genes.select(settings.genes.contigs == contig)
+        sums, kept = _gene_sums(values, usable, dataset.bin_size, here, result)
+        parts.append(GeneValues(here.select(kept), sums, sums))
+    return _concatenate(settings.genes, parts, len(result.conditions))
+
+
+def _concatenate(genes: Genes, parts: list[GeneValues], conditions: int) -> GeneValues:
+    if not parts:
+        nothing = np.zeros((0, conditions))
+        return GeneValues(genes.select(np.zeros(len(genes), dtype=bool)), nothing, nothing)
+    joined = Genes(*(np.concatenate(column) for column in zip(*(part.genes for part in parts), strict=True)))
+    return GeneValues(
+        joined, np.concatenate([p.measured for p in parts]), np.concatenate([p.predicted for p in parts])
+    )
+
+
+def _difference(values: NDArray[np.float64], pair: Difference) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = values[:, pair.b] - values[:, pair.a]
+    return result
+
+
+def _gene_metrics(result: Evaluation, differences: NDArray[np.float64] | None = None) -> None:
+    """Rows of genes and differences; ``differences`` (genes, pairs) replace those of the predicted levels."""
+    assert result.genes is not None
+    measured, predicted = result.genes.measured, result.genes.predicted
+    columns = [("gene", c.name, measured[:, i], predicted[:, i]) for i, c in enumerate(result.conditions)]
+    for i, pair in enumerate(result.differences):
+        own = _difference(predicted, pair) if differences is None else differences[:, i]
+        columns.append(("difference", pair.name, _difference(measured, pair), own))
+    for level, name, x, y in columns:
+        for statistic, number in (("pearson", pearson(x, y)), ("r2", r_squared(x, y))):
+            result.metrics.append(
+                Metric(result.source, result.split, level, name, "log1p", statistic, number, len(x))
+            )

@@ -1,0 +1,122 @@
+"""Whole contigs through a model, every bin from the central part of some window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gexpr.errors import ConfigError, GexprError
+from gexpr.genome.windows import Tile, tile
+from gexpr.models.base import SequenceModel
+from gexpr.models.layers import one_hot
+from gexpr.results import Track
+
+CENTRAL_SHARE = 0.5
+"""Largest share of a window's context whose predictions are used; the rest is context for them."""
+
+
+def central_bins(model: SequenceModel, share: float = CENTRAL_SHARE) -> int:
+    """Bins in the middle of a window that are used: at most ``share`` of the context, never all cropped.
+
+    The number differs from ``target_length`` by an even number, so that the same number of bins is
+    left out on each side.
+    """
+    most = int(share * model.context_length) // model.bin_size
+    excess = max(0, model.target_length - most)
+    return max(model.target_length - 2 * ((excess + 1) // 2), 2 - model.target_length % 2)
+
+
+class ContigPredictor:
+    """Predicts all bins of a contig in the scale of the training targets.
+
+    Predictions of both strands are averaged: those of the reverse complement have their bins
+    reversed and their ``strand_pair`` tracks swapped.
+
+    Args:
+        model: in eval mode; stays on its device.
+        tracks: the tracks of the first head, which is the one that is evaluated.
+        reverse_complement: average over both strands, or use the forward strand alone.
+        batch_size: windows in a forward pass; None takes about 131,072 bases (1,048,576 on CUDA).
+
+    Raises:
+        ConfigError: reverse complement with a stranded track that has no partner.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        tracks: Sequence[Track],
+        *,
+        reverse_complement: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.reverse_complement = reverse_complement
+        bases = 2**20 if self.device.type == "cuda" else 2**17
+        self.batch_size = batch_size or max(1, bases // model.context_length)
+        self._core = central_bins(model)
+        partners = [i if track.strand_pair < 0 else track.strand_pair for i, track in enumerate(tracks)]
+        if reverse_complement:
+            for i, track in enumerate(tracks):
+                if track.strand != "." and partners[i] == i:
+                    raise ConfigError(
+                        f"track {track.id!r} is of strand {track.strand} and has no strand_pair, so the "
+                        "reverse complement cannot be averaged; use --no-rc"
+                    )
+                if not partners[i] < len(tracks):
+                    raise ConfigError(
+                        f"strand_pair {partners[i]} of track {track.id!r} is not in the first head"
+                    )
+        self._partners = torch.tensor(partners, device=self.device)
+
+    def windows(self, bins: int) -> list[Tile]:
+        """Windows that together predict bins 0 to ``bins`` once; ``first_bin`` counts used bins only."""
+        size = self.model.bin_size
+        return tile(0, bins * size, self.model.context_length, self._core * size, size)
+
+    def predict(
+        self, codes: NDArray[np.uint8], bins: int, advance: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Predictions (bins, tracks) of a contig.
+
+        Args:
+            codes: uint8 (contig length,); beyond it the model sees unknown bases.
+            bins: bins to predict, from the contig's first base on.
+            advance: called with the number of windows after each batch.
+        """
+        tiles = self.windows(bins)
+        context = self.model.context_length
+        edge = (self.model.target_length - self._core) // 2
+        padded = np.full(len(codes) + 2 * context, 4, dtype=np.uint8)
+        padded[context : context + len(codes)] = codes
+        parts = []
+        for first in range(0, len(tiles), self.batch_size):
+            batch = tiles[first : first + self.batch_size]
+            rows = np.full((len(batch), context), 4, dtype=np.uint8)
+            for row, each in zip(rows, batch, strict=True):
+                piece = padded[each.window_start + context : each.window_start + 2 * context]
+                row[: len(piece)] = piece
+            predictions = self._forward(torch.from_numpy(rows).to(self.device)).cpu().numpy()
+            for values, each in zip(predictions, batch, strict=True):
+                parts.append(values[edge + each.first_bin : edge + each.last_bin])
+            if advance is not None:
+                advance(len(batch))
+        whole = np.concatenate(parts)
+        if not np.isfinite(whole).all():
+            raise GexprError(
+                "the model predicts values that are not finite; its weights or settings are at fault"
+            )
+        return whole
+
+    @torch.inference_mode()
+    def _forward(self, codes: torch.Tensor) -> torch.Tensor:
+        forward = self.model(one_hot(codes)).float()
+        if not self.reverse_complement:
+            return forward
+        flipped = torch.where(codes < 4, 3 - codes, codes).flip(1)
+        reverse = self.model(one_hot(flipped)).float().flip(1)
+        return (forward + reverse.index_select(2, self._partners)) / 2

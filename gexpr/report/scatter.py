@@ -1,0 +1,193 @@
+"""Measured against predicted: genes as points, bins as a density."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gexpr.errors import ConfigError, require
+from gexpr.evaluation import Density, Evaluation
+
+SUFFIXES = (".png", ".svg", ".pdf")
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
+"""Of the palette of Okabe and Ito, which readers with any colour vision tell apart."""
+
+
+def _figure(panels: int) -> tuple[Any, list[Any]]:
+    require("matplotlib", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * panels, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.ravel(figure.subplots(1, panels)))
+
+
+def _save(figure: Any, path: Path) -> Path:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"pictures are {', '.join(SUFFIXES)}, not {path.suffix!r}: {path}")
+    # Without a date and with a fixed salt, equal results give equal bytes.
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "gexpr", "svg.fonttype": "none"}):
+        metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+        figure.savefig(path, dpi=150, metadata=metadata)
+    return path
+
+
+def _r(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{value:.3f}"
+
+
+def _count_ticks(axis: Any, largest: float, from_log: Callable[[float], float]) -> None:
+    """Ticks at round values of a log(1 + x) axis, labelled with x itself."""
+    ticks = [0.0]
+    for power in range(12):
+        if from_log(1.0 + 10.0**power) <= largest * 1.001:
+            ticks.append(10.0**power)
+    axis.set_ticks([from_log(1.0 + tick) for tick in ticks], [f"{tick:,.0f}" for tick in ticks])
+
+
+def draw_points(
+    axes: Any, measured: NDArray, predicted: NDArray, title: str, unit: str, differences: bool = False
+) -> None:
+    """Scatter of one value a gene.
+
+    Args:
+        axes: matplotlib axes.
+        measured, predicted: (genes,) log(1 + sum), or differences of them.
+        title: line above the panel.
+        unit: what is shown, with its unit, for the axis labels.
+        differences: axes are differences of logarithms instead of log-scaled sums.
+    """
+    axes.scatter(
+        measured, predicted, s=9, color=BLUE, alpha=0.45, linewidths=0, rasterized=len(measured) > 5000
+    )
+    values = np.concatenate([measured, predicted, [0.0]])
+    low, high = float(values.min()), float(values.max())
+    margin = 0.04 * (high - low or 1.0)
+    limits = low - margin, high + margin
+    axes.plot(limits, limits, color=ORANGE, linewidth=1.2, linestyle="--", zorder=1)
+    axes.set(
+        xlim=limits,
+        ylim=limits,
+        aspect="equal",
+        title=title,
+        xlabel=f"measured {unit}",
+        ylabel=f"predicted {unit}",
+    )
+    if differences:
+        axes.axhline(0, color=GREY, linewidth=0.7, zorder=0)
+        axes.axvline(0, color=GREY, linewidth=0.7, zorder=0)
+    else:
+        for axis in (axes.xaxis, axes.yaxis):
+            _count_ticks(axis, high, np.log)
+
+
+def draw_density(figure: Any, axes: Any, density: Density, title: str, unit: str) -> None:
+    """Two-dimensional histogram of bins, colours on a logarithmic scale."""
+    from matplotlib.colors import LogNorm
+
+    occupied = np.flatnonzero(density.counts.sum(axis=0) + density.counts.sum(axis=1))
+    cells = min(density.CELLS, int(occupied[-1]) + 2 if len(occupied) else 2)
+    edges = density.edges[: cells + 1]
+    counts = np.ma.masked_equal(density.counts[:cells, :cells], 0)
+    norm = LogNorm(vmin=1, vmax=max(2, int(density.counts.max())))
+    mesh = axes.pcolormesh(edges, edges, counts.T, cmap="cividis", norm=norm, rasterized=True)
+    axes.plot(edges[[0, -1]], edges[[0, -1]], color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.set(aspect="equal", title=title, xlabel=f"measured {unit}", ylabel=f"predicted {unit}")
+    for axis in (axes.xaxis, axes.yaxis):
+        _count_ticks(axis, float(edges[-1]), np.log10)
+    figure.colorbar(mesh, ax=axes, label="number of bins", shrink=0.8)
+
+
+def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.PathLike[str]) -> Path:
+    """Picture of one condition: genes (when there are any) and bins, measured against predicted.
+
+    Args:
+        evaluation: of a model, replicates (genes and bins) or the ridge (genes).
+        condition: index into ``evaluation.conditions``.
+        path: ``.png``, ``.svg`` or ``.pdf``.
+
+    Raises:
+        ConfigError: another suffix, or an evaluation with neither genes nor bins.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    name = evaluation.conditions[condition].name
+    has_genes = evaluation.genes is not None and len(evaluation.genes.genes) > 0
+    panels = int(has_genes) + bool(evaluation.densities)
+    if not panels:
+        raise ConfigError(f"nothing to draw for {name}: the evaluation has neither genes nor bins")
+    figure, axes = _figure(panels)
+    if evaluation.genes is not None and has_genes:
+        window = evaluation.window
+        draw_points(
+            axes[0],
+            evaluation.genes.measured[:, condition],
+            evaluation.genes.predicted[:, condition],
+            f"{len(evaluation.genes.genes):,} genes, r = {_r(evaluation.value('gene', name))}",
+            f"counts, {_signed(-window.up)} to {_signed(window.down)} bp of the start codon",
+        )
+    if evaluation.densities:
+        own = evaluation.conditions[condition]
+        density = evaluation.densities[condition]
+        strands = ", both strands" if own.stranded else ""
+        draw_density(
+            figure,
+            axes[-1],
+            density,
+            f"{int(density.counts.sum()):,} bins of {evaluation.bin_size} bp{strands}",
+            f"counts in {evaluation.bin_size} bp",
+        )
+    figure.suptitle(f"{name}, {evaluation.split} split, {evaluation.source}")
+    return _save(figure, Path(path))
+
+
+def difference_scatter(evaluation: Evaluation, difference: int, path: str | os.PathLike[str]) -> Path:
+    """Picture of the difference between two conditions over genes; arguments as above.
+
+    Predicted values are differences of the predicted levels.
+    """
+    pair = evaluation.differences[difference]
+    if evaluation.genes is None or not len(evaluation.genes.genes):
+        raise ConfigError(f"nothing to draw for {pair.name}: the evaluation has no genes")
+    figure, axes = _figure(1)
+    levels = evaluation.genes.measured, evaluation.genes.predicted
+    measured, predicted = (values[:, pair.b] - values[:, pair.a] for values in levels)
+    draw_points(
+        axes[0],
+        measured,
+        predicted,
+        f"{len(measured):,} genes, r = {_r(evaluation.value('difference', pair.name))}",
+        "difference of ln(1 + counts)",
+        differences=True,
+    )
+    figure.suptitle(f"{pair.name}, {evaluation.split} split, {evaluation.source}")
+    return _save(figure, Path(path))
+
+
+def draw_all(evaluation: Evaluation, folder: str | os.PathLike[str], suffix: str = ".png") -> list[Path]:
+    """Every condition's picture and every difference's, named after them; returns their paths."""
+    paths = []
+    for i, condition in enumerate(evaluation.conditions):
+        name = f"{evaluation.source}_{_file_name(condition.name)}{suffix}"
+        paths.append(condition_scatter(evaluation, i, Path(folder) / name))
+    if evaluation.genes is not None and len(evaluation.genes.genes):
+        for i, pair in enumerate(evaluation.differences):
+            name = f"{evaluation.source}_difference_{_file_name(pair.name)}{suffix}"
+            paths.append(difference_scatter(evaluation, i, Path(folder) / name))
+    return paths
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_") or "unnamed"
+
+
+def _signed(number: int) -> str:
+    return f"+{number}" if number > 0 else f"−{-number}" if number else "0"
