@@ -44,7 +44,8 @@ def _region(line: str, number: int, path: str | os.PathLike[str]) -> Region:
     if end <= start:
         what = "zero-length" if end == start else "reversed"
         raise InputError(
-            f"{what} interval {fields[0]}:{start}-{end}; BED is 0-based half-open, so end must be larger than start",
+            f"{what} interval {fields[0]}:{start}-{end}; BED is 0-based half-open, "
+            "so end must be larger than start",
             path=path,
             line=number,
         )

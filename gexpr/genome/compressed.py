@@ -67,11 +67,15 @@ def open_binary(path: str | os.PathLike[str], kind: str) -> BinaryIO:
     except IsADirectoryError:
         raise InputError(f"this is a folder; expected a {kind}", path=name) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be opened: {getattr(error, 'strerror', None) or error}", path=name) from None
+        raise InputError(
+            f"cannot be opened: {getattr(error, 'strerror', None) or error}", path=name
+        ) from None
     return handle
 
 
-def spool(path: str | os.PathLike[str], kind: str, folder: str | os.PathLike[str] | None = None) -> str | None:
+def spool(
+    path: str | os.PathLike[str], kind: str, folder: str | os.PathLike[str] | None = None
+) -> str | None:
     """Copy standard input (``-``) or a pipe into a temporary file that can be read twice.
 
     Returns:
@@ -90,7 +94,9 @@ def spool(path: str | os.PathLike[str], kind: str, folder: str | os.PathLike[str
         source = open_binary(name, kind)
     target = None
     try:
-        with tempfile.NamedTemporaryFile(prefix="gexpr-", suffix=".input", dir=folder, delete=False) as target:
+        with tempfile.NamedTemporaryFile(
+            prefix="gexpr-", suffix=".input", dir=folder, delete=False
+        ) as target:
             shutil.copyfileobj(source, target, CHUNK)
     except BaseException as error:
         if target is not None:
@@ -209,7 +215,9 @@ def _gzip_chunks(handle: BinaryIO, label: str) -> Iterator[bytes]:
                 member = at - len(raw)
                 if raw[0] == 0 and member:
                     if raw.strip(b"\0") or handle.read().strip(b"\0"):
-                        raise InputError("zero bytes inside a gzip file: it is damaged", path=label, offset=member)
+                        raise InputError(
+                            "zero bytes inside a gzip file: it is damaged", path=label, offset=member
+                        )
                     return
                 engine = zlib.decompressobj(31)
             try:

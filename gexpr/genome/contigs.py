@@ -82,7 +82,8 @@ def read_aliases(path: str | os.PathLike[str]) -> dict[str, str]:
         fields = [field.strip() for field in text.split("\t")]
         if len(fields) != 2 or not all(fields):
             raise InputError(
-                f"expected two tab-separated columns (name in the VCF, name in the FASTA), found {text[:80]!r}",
+                "expected two tab-separated columns (name in the VCF, name in the FASTA), "
+                f"found {text[:80]!r}",
                 path=path,
                 line=number,
             )

@@ -146,7 +146,7 @@ class Fasta:
             unpacked = scan is None or scan.uneven
             if scan is None or scan.uneven:
                 logs.info(
-                    f"{self.path} is {'plain gzip' if kind == 'gzip' else 'FASTA with lines of uneven length'}: "
+                    f"{self.path} {'is plain gzip' if kind == 'gzip' else 'has lines of uneven length'}: "
                     f"unpacking it once into {entry}"
                 )
                 with open(folder / "sequence.fa", "wb") as copy:
@@ -219,7 +219,8 @@ class Fasta:
             pysam.set_verbosity(verbosity)
         if len(text) != end - start:
             raise InputError(
-                f"{contig}:{start}-{end} gave {len(text)} bases; the file is damaged or was changed", path=self.path
+                f"{contig}:{start}-{end} gave {len(text)} bases; the file is damaged or was changed",
+                path=self.path,
             )
         return text.upper()
 

@@ -13,7 +13,15 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from gexpr.errors import InputError
-from gexpr.genome.compressed import bgzf_block, bgzf_blocks, chunks, open_binary, reject_foreign, sniff, to_text
+from gexpr.genome.compressed import (
+    bgzf_block,
+    bgzf_blocks,
+    chunks,
+    open_binary,
+    reject_foreign,
+    sniff,
+    to_text,
+)
 
 _SEQUENCE_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-"
 _CHECKED_RECORDS = 100
@@ -77,7 +85,9 @@ class _Scanner:
         name = to_text(words[0])
         if name in self.names:
             raise InputError(
-                f"the record name {name!r} occurs twice; names must be unique", path=self.label, line=self.line
+                f"the record name {name!r} occurs twice; names must be unique",
+                path=self.label,
+                line=self.line,
             )
         self.names.add(name)
         self.at += size
@@ -152,7 +162,8 @@ def _content(handle: BinaryIO, label: str, blocks: list[tuple[int, int]]) -> Ite
     at = 0
     pending: list[bytes] = []
     for offset, data in bgzf_blocks(handle, label):
-        blocks.append((offset, at))
+        if data:
+            blocks.append((offset, at))
         at += len(data)
         pending.append(data)
         if len(pending) == 16:

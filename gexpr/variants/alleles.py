@@ -108,15 +108,29 @@ class AlleleReader:
                 if status is None:
                     if not (norm_ref and norm_alt):
                         norm_start, norm_ref, norm_alt = left_align(
-                            norm_start, norm_ref, norm_alt, lambda low, high: self.fasta.fetch(contig, low, high)
+                            norm_start,
+                            norm_ref,
+                            norm_alt,
+                            lambda low, high: self.fasta.fetch(contig, low, high),
                         )
                     return Variant(
-                        row, line, chrom, pos, identifier, ref, alt, "ok", contig, norm_start, norm_ref, norm_alt
+                        row,
+                        line,
+                        chrom,
+                        pos,
+                        identifier,
+                        ref,
+                        alt,
+                        "ok",
+                        contig,
+                        norm_start,
+                        norm_ref,
+                        norm_alt,
                     )
         return Variant(row, line, chrom, pos, identifier, ref, alt, status)
 
     def _compare(self, contig: str, start: int, ref: str, norm_start: int, norm_ref: str) -> str | None:
-        """``ref_mismatch``, ``non_acgt_ref`` or None. Letters other than ACGT on either side match anything."""
+        """``ref_mismatch``, ``non_acgt_ref`` or None; letters other than ACGT fit anything."""
         found = self.fasta.fetch(contig, start, start + len(ref))
         if found == ref and not norm_ref.translate(_ACGT_CHARACTERS):
             return None

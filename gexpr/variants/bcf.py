@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from typing import NoReturn
 
 from gexpr.errors import InputError
 from gexpr.genome.compressed import to_text
@@ -50,9 +51,10 @@ class BcfReader:
         self._at = end
         return data
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str) -> NoReturn:
         raise InputError(
-            f"the BCF is damaged at decompressed byte {self._base + self._at}: {message}; make or copy it again",
+            f"the BCF is damaged at decompressed byte {self._base + self._at}: {message}; "
+            "make or copy it again",
             path=self._label,
         )
 
@@ -74,7 +76,7 @@ class BcfReader:
         magic = self._take(5, "the header")
         if magic[:4] != b"BCF\x02":
             raise InputError(
-                "this BCF has a version that is not supported (BCF 2 is); convert it with `bcftools view -Ob`",
+                "this version of BCF is not supported (only BCF 2 is); convert it with `bcftools view`",
                 path=self._label,
             )
         (size,) = struct.unpack("<I", self._take(4, "the header"))

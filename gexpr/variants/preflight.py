@@ -87,7 +87,8 @@ def scan(source: VcfSource, reader: AlleleReader, max_ref_mismatch: float = 0.10
     checked = mismatched + counts["ok"] + counts["too_long"]
     located = checked + counts["contig_not_in_fasta"]
     if checked >= MIN_CHECKED and mismatched > max_ref_mismatch * checked:
-        raise InputError(_mismatch_message(source, reader, counts, shifted, mismatched, checked, example), path=source.path)
+        message = _mismatch_message(source, reader, counts, shifted, mismatched, checked, example)
+        raise InputError(message, path=source.path)
     if located >= MIN_CHECKED and counts["contig_not_in_fasta"] > max_ref_mismatch * located:
         raise InputError(_unknown_message(reader, unknown, located), path=source.path)
     warnings = []
@@ -129,8 +130,9 @@ def _mismatch_message(
     example: Variant | None,
 ) -> str:
     text = (
-        f"{mismatched} of {checked} alleles ({mismatched / checked:.0%}) do not fit the FASTA {reader.fasta.path} "
-        f"(REF differs: {counts['ref_mismatch']}, past the contig's end: {counts['past_contig_end']}, "
+        f"{mismatched} of {checked} alleles ({mismatched / checked:.0%}) do not fit the FASTA "
+        f"{reader.fasta.path} (REF differs: {counts['ref_mismatch']}, "
+        f"past the contig's end: {counts['past_contig_end']}, "
         f"POS 0: {counts['pos_zero']})"
     )
     if example is not None:
@@ -147,7 +149,7 @@ def _mismatch_message(
     elif shifted[-1] > 0.8 * mismatched:
         cause = "POS is one too large (REF fits one base further left)"
     else:
-        cause = "the VCF was made from another assembly, or REF and ALT are swapped; use the FASTA it was made from"
+        cause = "another assembly, or REF and ALT are swapped; use the FASTA that the VCF was made from"
     return f"{text}. Likely cause: {cause}. --max-ref-mismatch sets the share that is allowed"
 
 
@@ -155,8 +157,9 @@ def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) 
     count = sum(unknown.values())
     names = ", ".join(reader.fasta.names[:3]) + (", ..." if len(reader.fasta.names) > 3 else "")
     return (
-        f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA {reader.fasta.path} "
-        f"lacks: {_some(unknown)}. It has {names}. Likely cause: other names for the same contigs (give them "
+        f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA "
+        f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}. "
+        "Likely cause: other names for the same contigs (give them "
         "with --contig-aliases), another assembly, or a FASTA of some contigs only (then allow it with "
         "--max-ref-mismatch 1)"
     )

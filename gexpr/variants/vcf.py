@@ -63,7 +63,9 @@ class VcfSource:
                 head += more
             if head[:3] == b"BCF":
                 if self.format != "bgzf":
-                    raise InputError("a BCF must be BGZF-compressed; make it with `bcftools view -Ob`", path=path)
+                    raise InputError(
+                        "a BCF must be BGZF-compressed; make it with `bcftools view -Ob`", path=path
+                    )
                 self.format = "bcf"
                 self.header = BcfReader(chunks(handle, path), path).header_lines()
             else:
@@ -84,7 +86,8 @@ class VcfSource:
             )
         if tuple(columns[:8]) != _COLUMNS or (len(columns) > 8 and columns[8] != "FORMAT"):
             raise InputError(
-                f"the header line must have the tab-separated columns {' '.join(_COLUMNS)} [FORMAT samples...], "
+                f"the header line must have the tab-separated columns {' '.join(_COLUMNS)} "
+                "[FORMAT samples...], "
                 f"found {last[:100]!r}",
                 path=self.path,
                 line=len(self.header),
@@ -161,8 +164,8 @@ class VcfSource:
             message = "a line that starts with '#' among the records; header lines belong above #CHROM"
         elif count < self.columns and not complete:
             message = (
-                f"the file ends in the middle of this line ({count} of {self.columns} columns): it was cut short; "
-                "copy or make it again"
+                f"the file ends in the middle of this line ({count} of {self.columns} columns): "
+                "it was cut short; copy or make it again"
             )
         elif count == 1 and len(line.split()) >= 5:
             message = "the columns are separated by spaces; VCF needs tabs"
@@ -253,5 +256,7 @@ def _header_lines(stream: Iterator[bytes], label: str) -> list[str]:
             if not line.startswith("##"):
                 return header
     raise InputError(
-        "the file ends before the line #CHROM POS ID REF ALT QUAL FILTER INFO", path=label, line=len(header) or 1
+        "the file ends before the line #CHROM POS ID REF ALT QUAL FILTER INFO",
+        path=label,
+        line=len(header) or 1,
     )
