@@ -72,7 +72,9 @@ class Progress:
         """Count ``count`` more units as done; ``note`` replaces the short text behind the bar."""
         self.done += count
         if self._bar is not None:
-            self._bar.update(self._task, advance=count, **({} if note is None else {"note": note}))
+            self._bar.update(self._task, advance=count)
+            if note is not None:
+                self._bar.update(self._task, note=note)
 
     @property
     def rate(self) -> float:

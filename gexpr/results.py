@@ -26,7 +26,7 @@ class Track(NamedTuple):
     own index when it has no partner).
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     id: str
     label: str
     assay: str = ""
