@@ -120,7 +120,7 @@ def command(
     """
     from gexpr import checkpoints, evaluation
     from gexpr.datasets import PreparedDataset
-    from gexpr.scoring.devices import resolve_device
+    from gexpr.scoring.devices import resolve_device, set_threads
 
     logs.set_quiet(quiet)
     window = evaluation.PromoterWindow.parse(promoter_window)
@@ -143,10 +143,7 @@ def command(
     settings = evaluation.Settings(split, judged, window, pool_width or None)
     results = []
     if checkpoint is not None:
-        if threads is not None:
-            import torch
-
-            torch.set_num_threads(threads)
+        set_threads(threads)
         model = checkpoints.load(checkpoint, resolve_device(device))
         results.append(
             evaluation.evaluate_model(

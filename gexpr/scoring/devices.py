@@ -46,6 +46,12 @@ def device_kind(device: torch.device) -> str:
     return device.type
 
 
+def set_threads(count: int | None) -> None:
+    """Let PyTorch use ``count`` CPU threads; None leaves its own choice, one a core."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def default_batch_size(context_length: int, device: torch.device) -> int:
     """Sequences a batch: a fixed number of bases, so that memory stays moderate at any context."""
     bases = 2**17 if device.type == "cpu" else 2**20
