@@ -85,7 +85,7 @@ class Predictor:
         """Window coordinate of the first base of the first output bin."""
         if self.context_length != self.bin_size * (self.target_length + 2 * model.crop):
             raise ConfigError(
-                f"the model's {self.target_length} bins of {self.bin_size} bp, cropped by {model.crop} on both "
+                f"the {self.target_length} bins of {self.bin_size} bp, {model.crop} cropped on both "
                 f"sides, do not lie in the middle of its {self.context_length} bp"
             )
         self.batch_size = batch_size or default_batch_size(self.context_length, self.device)
