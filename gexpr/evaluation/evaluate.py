@@ -15,6 +15,7 @@ from gexpr.datasets import PreparedDataset
 from gexpr.datasets.prepared import SPLITS
 from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.evaluation.conditions import Condition, condition_values, conditions_of, gene_columns
+from gexpr.evaluation.counts import CountScale, count_scales, restore_counts
 from gexpr.evaluation.genes import Genes, PromoterWindow, window_sums
 from gexpr.evaluation.metrics import Moments, pearson, pool, r_squared
 from gexpr.evaluation.predict import ContigPredictor
@@ -59,7 +60,7 @@ class GeneValues(NamedTuple):
 
     Attributes:
         genes: n genes.
-        measured, predicted: float64 (n, conditions), log(1 + sum over the promoter window).
+        measured, predicted: float64 (n, conditions), log(1 + counts in the promoter window).
     """
 
     genes: Genes
@@ -114,6 +115,8 @@ class Evaluation:
         conditions: in the order of the columns of ``genes``.
         differences: the pairs of conditions that were compared.
         genes: None when no genes were given.
+        predicted_differences: float64 (genes, differences); those of the predicted levels, but of the
+            ridge, which predicts differences by themselves. None without genes.
         densities: one a condition, over bins of ``bin_size``; empty where there are no bins (ridge).
         bin_size: bases of a bin.
         window: the promoter window.
@@ -128,6 +131,7 @@ class Evaluation:
     window: PromoterWindow
     metrics: list[Metric] = field(default_factory=list)
     genes: GeneValues | None = None
+    predicted_differences: NDArray[np.float64] | None = None
     densities: list[Density] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -230,16 +234,27 @@ def measured_vs_measured(
         values = other.targets(contig)[:, theirs].astype(np.float32)
         return np.where(other.valid(contig)[:, None], values, np.nan)
 
-    return compare(dataset, own, predicted, settings, "replicates")
+    scales = count_scales(other)
+    return compare(dataset, own, predicted, settings, "replicates", [scales[i] for i in theirs])
 
 
 def compare(
-    dataset: PreparedDataset, columns: Sequence[int], predicted: Signal, settings: Settings, source: str
+    dataset: PreparedDataset,
+    columns: Sequence[int],
+    predicted: Signal,
+    settings: Settings,
+    source: str,
+    predicted_scales: list[CountScale] | None = None,
 ) -> Evaluation:
     """All metrics of the dataset's ``columns`` against ``predicted``: contig -> (bins, columns).
 
-    Bins count that are valid, belong to the split and have finite predictions.
+    Bins count that are valid, belong to the split and have finite predictions. Bins are compared
+    as the targets are, genes as counts: a soft clip is undone on both sides before the sum.
+
+    Args:
+        predicted_scales: how to turn predictions into counts; None for the scale of the targets.
     """
+    scales = _scales(dataset, columns)
     result = _empty(dataset, columns, settings, source)
     size = dataset.bin_size
     tracks = [dataset.tracks[i] for i in columns]
@@ -266,11 +281,12 @@ def compare(
             density.update(x, y)
         if settings.genes is not None:
             here = settings.genes.select(settings.genes.contigs == contig)
+            kept = _kept(usable, size, here, result.window)
             sums = [
-                _gene_sums(np.where(usable[:, None], each, 0.0), usable, size, here, result)
-                for each in (measured, values)
+                _gene_sums(each, scale, usable, size, kept, result)
+                for each, scale in ((measured, scales), (values, predicted_scales or scales))
             ]
-            collected.append(GeneValues(here.select(sums[0][1]), sums[0][0], sums[1][0]))
+            collected.append(GeneValues(kept, *sums))
     for level, (raw, log) in levels.items():
         for transform, moments in (("raw", raw), ("log1p", log)):
             for statistic, numbers in (("pearson", moments.pearson()), ("r2", moments.r_squared())):
@@ -299,7 +315,7 @@ def evaluate_ridge(
 ) -> Evaluation:
     """The 6-mer ridge on the same genes: trained on ``train``, its penalty chosen on ``valid``.
 
-    Levels and differences are separate regressions; ``genes.predicted`` holds the levels.
+    Levels and differences are separate regressions.
 
     Raises:
         GexprError: no genes, or too few in the training or validation split.
@@ -314,7 +330,9 @@ def evaluate_ridge(
     }
     features = {split: kmer_counts(part.genes, dataset.sequence) for split, part in parts.items()}
     targets = {
-        split: np.column_stack([part.measured, *(_difference(part.measured, d) for d in result.differences)])
+        split: np.column_stack(
+            [part.measured, *(difference_of(part.measured, d) for d in result.differences)]
+        )
         for split, part in parts.items()
     }
     fit = ridge(
@@ -401,18 +419,32 @@ def _add(moments: list[Moments], measured: NDArray, predicted: NDArray) -> None:
     moments[1].update(np.log1p(np.maximum(measured, 0.0)), np.log1p(np.maximum(predicted, 0.0)))
 
 
-def _gene_sums(
-    values: NDArray[np.floating], usable: NDArray[np.bool_], bin_size: int, genes: Genes, result: Evaluation
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(kept genes, conditions) log(1 + sum), and which genes are kept."""
-    starts, ends = genes.windows(result.window)
+def _scales(dataset: PreparedDataset, columns: Sequence[int]) -> list[CountScale]:
+    scales = count_scales(dataset)
+    return [scales[i] for i in columns]
+
+
+def _kept(usable: NDArray[np.bool_], bin_size: int, genes: Genes, window: PromoterWindow) -> Genes:
+    """The genes of a contig of whose windows enough bases are usable."""
+    starts, ends = genes.windows(window)
     covered = window_sums(usable[:, None].astype(np.float64), bin_size, starts, ends)[:, 0] * bin_size
-    kept = covered >= MIN_COVERED * result.window.width
-    sums = np.maximum(window_sums(values, bin_size, starts[kept], ends[kept]), 0.0)
-    rows = np.arange(len(sums))
-    minus = genes.minus[kept]
-    by_condition = [sums[rows, gene_columns(condition, minus)] for condition in result.conditions]
-    return np.log1p(np.stack(by_condition, axis=1)), kept
+    return genes.select(covered >= MIN_COVERED * window.width)
+
+
+def _gene_sums(
+    values: NDArray[np.floating],
+    scales: list[CountScale],
+    usable: NDArray[np.bool_],
+    bin_size: int,
+    genes: Genes,
+    result: Evaluation,
+) -> NDArray[np.float64]:
+    """(genes, conditions) log(1 + counts) of genes of one contig, over usable bins."""
+    counts = np.where(usable[:, None], restore_counts(values, scales), 0.0)
+    sums = np.maximum(window_sums(counts, bin_size, *genes.windows(result.window)), 0.0)
+    rows = np.arange(len(genes))
+    by_condition = [sums[rows, gene_columns(condition, genes.minus)] for condition in result.conditions]
+    return np.log1p(np.stack(by_condition, axis=1))
 
 
 def _measured_genes(
@@ -422,10 +454,11 @@ def _measured_genes(
     parts = []
     for contig in _contigs(dataset, split):
         usable = _usable(dataset, contig, split)
-        values = np.where(usable[:, None], dataset.targets(contig)[:, columns], 0.0)
         here = settings.genes.select(settings.genes.contigs == contig)
-        sums, kept = _gene_sums(values, usable, dataset.bin_size, here, result)
-        parts.append(GeneValues(here.select(kept), sums, sums))
+        kept = _kept(usable, dataset.bin_size, here, result.window)
+        values = dataset.targets(contig)[:, columns]
+        sums = _gene_sums(values, _scales(dataset, columns), usable, dataset.bin_size, kept, result)
+        parts.append(GeneValues(kept, sums, sums))
     return _concatenate(settings.genes, parts, len(result.conditions))
 
 
@@ -439,7 +472,8 @@ def _concatenate(genes: Genes, parts: list[GeneValues], conditions: int) -> Gene
     )
 
 
-def _difference(values: NDArray[np.float64], pair: Difference) -> NDArray[np.float64]:
+def difference_of(values: NDArray[np.float64], pair: Difference) -> NDArray[np.float64]:
+    """(genes,) of a pair from (genes, conditions) values."""
     result: NDArray[np.float64] = values[:, pair.b] - values[:, pair.a]
     return result
 
@@ -448,10 +482,16 @@ def _gene_metrics(result: Evaluation, differences: NDArray[np.float64] | None = 
     """Rows of genes and differences; ``differences`` (genes, pairs) replace those of the predicted levels."""
     assert result.genes is not None
     measured, predicted = result.genes.measured, result.genes.predicted
+    if differences is None:
+        differences = np.zeros((len(predicted), len(result.differences)))
+        for i, pair in enumerate(result.differences):
+            differences[:, i] = difference_of(predicted, pair)
+    result.predicted_differences = differences
     columns = [("gene", c.name, measured[:, i], predicted[:, i]) for i, c in enumerate(result.conditions)]
-    for i, pair in enumerate(result.differences):
-        own = _difference(predicted, pair) if differences is None else differences[:, i]
-        columns.append(("difference", pair.name, _difference(measured, pair), own))
+    columns += [
+        ("difference", pair.name, difference_of(measured, pair), differences[:, i])
+        for i, pair in enumerate(result.differences)
+    ]
     for level, name, x, y in columns:
         for statistic, number in (("pearson", pearson(x, y)), ("r2", r_squared(x, y))):
             result.metrics.append(

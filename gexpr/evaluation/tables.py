@@ -77,7 +77,8 @@ def summary_lines(evaluations: Sequence[Evaluation]) -> list[str]:
                 table.setdefault(key, {})[evaluation.source] = row.value
                 counts.setdefault(key, row.n)
     rows = [["level", "track or condition", "transform", "n", *sources]]
-    for key, values in table.items():
+    last = {"gene": 1, "difference": 2}
+    for key, values in sorted(table.items(), key=lambda item: last.get(item[0][0], 0)):
         rows.append([*key, f"{counts[key]:,}", *(_cell(values.get(source)) for source in sources)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

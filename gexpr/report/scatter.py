@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError, require
-from gexpr.evaluation import Density, Evaluation
+from gexpr.evaluation import Density, Evaluation, difference_of
 
 SUFFIXES = (".png", ".svg", ".pdf")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
@@ -150,16 +150,17 @@ def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.Pat
 
 
 def difference_scatter(evaluation: Evaluation, difference: int, path: str | os.PathLike[str]) -> Path:
-    """Picture of the difference between two conditions over genes; arguments as above.
-
-    Predicted values are differences of the predicted levels.
-    """
+    """Picture of the difference between two conditions over genes; arguments as :func:`condition_scatter`."""
     pair = evaluation.differences[difference]
-    if evaluation.genes is None or not len(evaluation.genes.genes):
+    if (
+        evaluation.genes is None
+        or evaluation.predicted_differences is None
+        or not len(evaluation.genes.genes)
+    ):
         raise ConfigError(f"nothing to draw for {pair.name}: the evaluation has no genes")
     figure, axes = _figure(1)
-    levels = evaluation.genes.measured, evaluation.genes.predicted
-    measured, predicted = (values[:, pair.b] - values[:, pair.a] for values in levels)
+    measured = difference_of(evaluation.genes.measured, pair)
+    predicted = evaluation.predicted_differences[:, difference]
     draw_points(
         axes[0],
         measured,
