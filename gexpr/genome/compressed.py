@@ -55,12 +55,15 @@ def reject_foreign(head: bytes, label: str, kind: str) -> None:
         )
 
 
-def open_binary(path: str | os.PathLike[str], kind: str) -> BinaryIO:
-    """Open a regular file; a missing, unreadable or unsuitable path is an InputError."""
+def open_binary(path: str | os.PathLike[str], kind: str, regular: bool = True) -> BinaryIO:
+    """Open a file; a missing or unreadable path is an InputError, and so is a pipe if ``regular``."""
     name = os.fspath(path)
     if "://" in name:
         raise InputError(f"expected a {kind} on this machine; download it first", path=name)
     try:
+        mode = os.stat(name).st_mode
+        if regular and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(f"this is a pipe or a device; expected a {kind} on disk", path=name)
         handle = open(name, "rb")
     except FileNotFoundError:
         raise InputError(f"no such file (expected a {kind})", path=name) from None
@@ -91,7 +94,7 @@ def spool(
             return None
         if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)):
             return None
-        source = open_binary(name, kind)
+        source = open_binary(name, kind, regular=False)
     target = None
     try:
         with tempfile.NamedTemporaryFile(

@@ -8,12 +8,14 @@ that a genome is read in full once and not again until the file changes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from gexpr.genome.compressed import bgzf_block, open_binary, reject_foreign, sni
 _PIECE = 1 << 16
 _KEPT_PIECES = 64
 _FORMAT = 1
+_DAY = 86_400
 
 
 class _CacheError(InputError):
@@ -84,7 +87,7 @@ class Fasta:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._handle: Any = None
-        self._process = -1
+        self._process = os.getpid()
         self._pieces: OrderedDict[tuple[str, int], str] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,6 +139,10 @@ class Fasta:
         entry = self._entry
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
+            for left_over in entry.parent.glob(".new-*"):
+                with contextlib.suppress(OSError):
+                    if time.time() - left_over.stat().st_mtime > _DAY:
+                        shutil.rmtree(left_over, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
         except OSError as error:
             raise self._cache_error(error) from None
@@ -202,16 +209,12 @@ class Fasta:
         """Upper-case bases inside the contig, through the open file; call with the lock held."""
         import pysam
 
-        if self._process != os.getpid():
-            self._handle = None
-            self._pieces.clear()
         verbosity = pysam.set_verbosity(0)
         try:
             if self._handle is None:
                 self._check_unchanged()
                 sequence, fai, gzi = self._files
                 self._handle = pysam.FastaFile(sequence, filepath_index=fai, filepath_index_compressed=gzi)
-                self._process = os.getpid()
             text = self._handle.fetch(contig, start, end)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{contig}:{start}-{end} cannot be read: {error}", path=self.path) from None
@@ -237,6 +240,8 @@ class Fasta:
             )
         if start == end:
             return ""
+        if self._process != os.getpid():
+            self._reset()  # forked: the file offset and perhaps a held lock are the parent's
         with self._lock:
             if end - start > _PIECE:
                 return self._read(contig, start, end)
@@ -248,8 +253,6 @@ class Fasta:
 
     def _piece(self, contig: str, index: int, length: int) -> str:
         key = (contig, index)
-        if self._process != os.getpid():
-            self._pieces.clear()
         piece = self._pieces.get(key)
         if piece is None:
             piece = self._read(contig, index * _PIECE, min((index + 1) * _PIECE, length))

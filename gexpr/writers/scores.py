@@ -98,7 +98,9 @@ class ScoresHdf5Writer:
         }
         for name, values in columns.items():
             append_strings(self._hdf5, name, values)
-        self._hdf5.append("pos", np.array([variant.pos for variant in variants], dtype=np.uint32))
+        # A POS that no contig can have (its row is not ``ok``) is stored as the largest uint32.
+        positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
+        self._hdf5.append("pos", np.array(positions, dtype=np.uint32))
         for name in self._schema.statistics:
             self._hdf5.append(name, scores[name].astype(self._schema.dtype, copy=False))
 

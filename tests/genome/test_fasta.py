@@ -244,6 +244,31 @@ def test_an_index_that_lies_is_found_by_the_digest(plain: Path, fasta_text: str)
         Fasta(plain).digest()
 
 
+def test_processes_that_fill_the_cache_at_the_same_time(bgzipped: Path, sequences: dict[str, str]) -> None:
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                fasta = Fasta(bgzipped)
+                code = 0 if fasta.fetch("chrA", 0, 99_999) == sequences["chrA"][:99_999].upper() else 2
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    check_content(Fasta(bgzipped), sequences)
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(plain: Path, cache: Path) -> None:
+    old, new = cache / "fasta" / ".new-old", cache / "fasta" / ".new-new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    age(old, 0)
+    Fasta(plain)
+    assert not old.exists() and new.exists()
+
+
 # --- bad input -----------------------------------------------------------------------------
 
 
@@ -281,6 +306,12 @@ def test_not_fasta(tmp_path: Path, content: bytes, words: str, line: int | None,
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         Fasta(tmp_path / "absent.fa")
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe"):
+        Fasta(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("where", ["eof_marker", "block_boundary", "mid_block", "flipped", "tail"])

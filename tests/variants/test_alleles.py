@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -183,3 +185,10 @@ def test_windows_are_windows_of_the_haplotypes(fasta: Fasta, data: st.DataObject
     assert decode(alternate_codes(fasta, variant, context)) == window(alternate, first, context)
     anchored = fasta.fetch(contig, 0, start) + alt + fasta.fetch(contig, start + len(ref), length)
     assert alternate == anchored.replace("R", "N")
+
+
+def test_the_documentation_lists_every_status_with_its_meaning() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "input-files.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    escaped = {status: meaning.replace("<", "\\<") for status, meaning in STATUS_MEANINGS.items()}
+    assert rows == [f"| `{status}` | {meaning} |" for status, meaning in escaped.items()]
