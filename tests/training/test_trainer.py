@@ -1,0 +1,363 @@
+"""Training learns, and a run that was stopped anywhere ends in the same bits as one that was not."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from gexpr import checkpoints
+from gexpr.cli.main import main
+from gexpr.datasets import PreparedDataset
+from gexpr.errors import ConfigError, GexprError, InputError, Interrupted
+from gexpr.models.layers import one_hot
+from gexpr.training import TrainConfig, from_dict, train
+from gexpr.training.state import load_state
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a saved state that training goes on from, and of the finished checkpoint."""
+    state = load_state(folder / "last.ckpt")
+    tensors = {f"model/{name}": tensor for name, tensor in state["model"].items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in (state["average"] or {}).items()}
+    for index, values in state["optimizer"]["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in values.items()}
+    tensors["random"] = state["random"]["torch"]
+    loaded = checkpoints.load(folder / "checkpoint")
+    return tensors | {f"checkpoint/{name}": tensor for name, tensor in loaded.state_dict().items()}
+
+
+def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv") as handle:
+        return [{k: v for k, v in row.items() if k != "minutes"} for row in csv.DictReader(handle)]
+
+
+def replace(config: TrainConfig, section: str, **changes: Any) -> TrainConfig:
+    changed = dataclasses.replace(getattr(config, section), **changes)
+    return dataclasses.replace(config, **{section: changed})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Path]:
+    """Folders of uninterrupted runs, made on first use."""
+    return {}
+
+
+def uninterrupted(whole: dict[str, Path], config: TrainConfig, folder: Path) -> Path:
+    if "run" not in whole:
+        train(config, folder / "whole", device="cpu", threads=1)
+        whole["run"] = folder / "whole"
+    return whole["run"]
+
+
+@pytest.fixture
+def reference(whole: dict[str, Path], config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the uninterrupted run of ``config``."""
+    return uninterrupted(whole, config, tmp_path_factory.mktemp("reference"))
+
+
+@pytest.mark.parametrize("stops", [(1,), (6,), (3, 4, 9)])
+def test_stopped_and_resumed_gives_the_same_bits(stops, config, reference, tmp_path):
+    for stop in stops:
+        with pytest.raises(Interrupted, match="the same command continues") as caught:
+            train(config, tmp_path, device="cpu", threads=1, stop=lambda step, at=stop: step >= at)
+        assert caught.value.exit_code == 75
+        assert load_state(tmp_path / "last.ckpt")["step"] == stop
+        assert not (tmp_path / "checkpoint").exists()
+        # Whatever ran in between must not matter.
+        torch.rand(7), np.random.rand(3)
+    result = train(config, tmp_path, device="cpu", threads=1)
+    assert result.steps == 10 and result.reason == "steps"
+    assert_same_bits(weights(tmp_path), weights(reference))
+    assert history(tmp_path) == history(reference)
+
+
+def test_killed_without_warning_the_run_goes_on_from_the_last_save(config, reference, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill(step: int) -> bool:
+        if step == 7:
+            raise Killed
+        return step == 5 and not (tmp_path / "last.ckpt").exists()
+
+    with pytest.raises(Interrupted):
+        train(config, tmp_path, device="cpu", threads=1, stop=kill)
+    with pytest.raises(Killed):
+        train(config, tmp_path, device="cpu", threads=1, stop=kill)
+    assert load_state(tmp_path / "last.ckpt")["step"] == 5
+    train(config, tmp_path, device="cpu", threads=1)
+    assert_same_bits(weights(tmp_path), weights(reference))
+
+
+def test_a_stop_during_validation_repeats_it(config, reference, tmp_path):
+    calls = []
+
+    def during_validation(step: int) -> bool:
+        calls.append(step)
+        return calls.count(4) == 3
+
+    with pytest.raises(Interrupted):
+        train(config, tmp_path, device="cpu", threads=1, stop=during_validation)
+    state = load_state(tmp_path / "last.ckpt")
+    assert state["step"] == 4 and state["history"] == []
+    train(config, tmp_path, device="cpu", threads=1)
+    assert_same_bits(weights(tmp_path), weights(reference))
+    assert history(tmp_path) == history(reference)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_exits_75_and_the_same_command_gives_the_same_bits(settings, tmp_path):
+    settings["schedule"]["steps"] = 100
+    settings["training"].update(steps_per_epoch=50, accumulate=1)
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "gexpr", "train", str(path), "-o", str(tmp_path / "stopped")]
+    command += ["--threads", "1", "--device", "cpu", "--set", "training.save_minutes=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    last = tmp_path / "stopped" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors
+    assert "the same command continues" in errors and "Traceback" not in errors
+    assert 0 < load_state(last)["step"] < 100
+    for folder in ("stopped", "whole"):
+        arguments = ["train", str(path), "-o", str(tmp_path / folder), "--threads", "1", "--device", "cpu"]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+    assert_same_bits(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_training_learns_a_planted_motif_and_the_difference_between_conditions(settings, tmp_path):
+    settings["schedule"] = {"steps": 250, "warmup_steps": 20}
+    settings["training"] = {"batch_size": 16, "steps_per_epoch": 250, "metric": "pearson_log1p"}
+    settings["optimizer"] = {"lr": 0.01, "ema_decay": 0.95}
+    settings["model"]["settings"]["dropout"] = 0.0
+    settings["model"]["settings"]["channels"] = 32
+    result = train(from_dict(settings), tmp_path, device="cpu", threads=1)
+    assert result.metrics["pearson_log1p"] > 0.75
+    assert result.metrics["contrast_pearson"] > 0.6
+    # What the checkpoint predicts on the test contig, computed apart from the trainer.
+    dataset = PreparedDataset(settings["data"]["path"])
+    model = checkpoints.load(result.checkpoint)
+    predicted, measured = [], []
+    for window in dataset.windows("test"):
+        data = dataset.window(window.contig, window.start)
+        with torch.no_grad():
+            predicted.append(model(one_hot(torch.from_numpy(data.codes[None].copy())))[0].numpy()[data.valid])
+        measured.append(data.targets[data.valid])
+    p, y = np.log1p(np.concatenate(predicted)), np.log1p(np.concatenate(measured))
+    assert min(np.corrcoef(p[:, i], y[:, i])[0, 1] for i in range(4)) > 0.7
+
+
+def test_checkpoint_describes_its_training(config, reference):
+    info = checkpoints.describe(reference / "checkpoint")
+    dataset = PreparedDataset(config.data.path)
+    training = info.training
+    assert training["dataset"]["digest"] == dataset.digest
+    assert training["dataset"]["train"] == ["chr1", "chr2"] and training["dataset"]["valid"] == ["chr3"]
+    assert training["steps"] == 10 and training["selected_step"] in (4, 8, 10)
+    assert training["config"]["optimizer"]["ema_decay"] == 0.9
+    assert "/" not in training["config"]["data"]["path"]
+    assert [track.id for track in info.tracks] == ["a+", "a-", "b+", "b-"]
+    assert [track.strand_pair for track in info.tracks] == [1, 0, 3, 2]
+    card = (reference / "checkpoint" / "README.md").read_text()
+    best = min(history(reference), key=lambda row: float(row["loss"]))
+    assert f"| mean | {float(best['pearson_log1p']):.3f} |" in card
+    assert int(best["step"]) == training["selected_step"]
+    assert str(Path(config.data.path).parent) not in card + (reference / "checkpoint/config.json").read_text()
+
+
+def test_checkpoint_holds_the_selected_averaged_weights(config, reference, tmp_path):
+    last = replace(config, "training", select="last")
+    result = train(last, tmp_path, device="cpu", threads=1)
+    state = load_state(tmp_path / "last.ckpt")
+    loaded = checkpoints.load(result.checkpoint).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state["average"].items())
+    assert not all(torch.equal(loaded[name], tensor) for name, tensor in state["model"].items())
+    best = load_state(reference / "last.ckpt")["best"]
+    chosen = checkpoints.load(reference / "checkpoint").state_dict()
+    assert all(torch.equal(chosen[name], tensor) for name, tensor in best["weights"].items())
+
+
+def test_validation_metrics_are_those_of_the_predictions(config, reference):
+    dataset = PreparedDataset(config.data.path)
+    model = checkpoints.load(reference / "checkpoint")
+    predicted, measured = [], []
+    for window in dataset.windows("valid"):
+        data = dataset.window(window.contig, window.start, split="valid")
+        with torch.no_grad():
+            predicted.append(model(one_hot(torch.from_numpy(data.codes[None].copy())))[0].numpy()[data.valid])
+        measured.append(data.targets[data.valid])
+    p, y = np.concatenate(predicted), np.concatenate(measured)
+    metrics = checkpoints.describe(reference / "checkpoint").training["validation"]
+    for i, track in enumerate(dataset.tracks):
+        r = np.corrcoef(np.log1p(p[:, i]), np.log1p(y[:, i]))[0, 1]
+        assert metrics[f"pearson_log1p/{track.id}"] == pytest.approx(r, abs=1e-4)
+    assert metrics["poisson"] == pytest.approx((p - y * np.log(p + 1e-6)).mean(), rel=1e-4)
+
+
+def test_a_finished_run_is_exported_again_without_training(config, reference, tmp_path):
+    import shutil
+
+    shutil.copytree(reference, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint"))
+    before = (reference / "last.ckpt").stat().st_mtime
+    result = train(config, tmp_path / "copy", device="cpu", threads=1)
+    assert result.steps == 10 and (reference / "last.ckpt").stat().st_mtime == before
+    assert_same_bits(weights(tmp_path / "copy"), weights(reference))
+
+
+def test_resuming_with_other_settings_or_data_is_refused(config, reference, tmp_path):
+    import shutil
+
+    shutil.copytree(reference, tmp_path / "copy")
+    with pytest.raises(ConfigError, match=r"differs from that of .* in optimizer\.lr, training\.seed"):
+        train(replace(replace(config, "optimizer", lr=0.1), "training", seed=9), tmp_path / "copy", threads=1)
+    state = load_state(tmp_path / "copy" / "last.ckpt")
+    state["dataset_digest"] = "0" * 64
+    torch.save(state, tmp_path / "copy" / "last.ckpt")
+    with pytest.raises(ConfigError, match="another dataset"):
+        train(config, tmp_path / "copy", threads=1)
+    (tmp_path / "copy" / "last.ckpt").write_bytes(b"PK\x03\x04 no state")
+    with pytest.raises(InputError, match="cannot be read"):
+        train(config, tmp_path / "copy", threads=1)
+    with pytest.raises(InputError, match="no saved training state"):
+        train(config, tmp_path / "new", resume=True, threads=1)
+
+
+def test_restart_discards_the_saved_state(config, reference, tmp_path):
+    with pytest.raises(Interrupted):
+        train(replace(config, "training", seed=5), tmp_path, threads=1, stop=lambda step: step == 2)
+    train(config, tmp_path, resume=False, device="cpu", threads=1)
+    assert_same_bits(weights(tmp_path), weights(reference))
+
+
+def test_time_ends_training_with_a_checkpoint_and_more_time_goes_on(config, reference, tmp_path):
+    result = train(config, tmp_path, device="cpu", threads=1, max_minutes=1e-9)
+    assert result.reason == "minutes" and result.steps == 1
+    assert checkpoints.describe(result.checkpoint).training["steps"] == 1
+    train(config, tmp_path, device="cpu", threads=1)
+    state, expected = (load_state(folder / "last.ckpt") for folder in (tmp_path, reference))
+    assert all(torch.equal(tensor, expected["model"][name]) for name, tensor in state["model"].items())
+
+
+def test_early_stopping(config, tmp_path):
+    # A vanishing learning rate changes nothing, so the first epoch stays the best.
+    frozen = replace(replace(config, "optimizer", lr=1e-30, ema_decay=0.0), "training", patience=2)
+    frozen = replace(
+        replace(frozen, "schedule", steps=100, warmup_steps=0),
+        "training",
+        steps_per_epoch=1,
+        metric="pearson",
+    )
+    frozen = dataclasses.replace(
+        frozen, model=dataclasses.replace(frozen.model, settings={**frozen.model.settings, "dropout": 0.0})
+    )
+    result = train(frozen, tmp_path, device="cpu", threads=1)
+    assert result.reason == "patience"
+    rows = history(tmp_path)
+    values = [float(row["pearson"]) for row in rows]
+    best = int(np.argmax(values))
+    assert len(rows) == best + 3 and result.steps == int(rows[-1]["step"])
+
+
+def test_a_loss_that_explodes_is_told_and_not_saved(config, tmp_path):
+    wild = replace(replace(config, "optimizer", lr=1e30, clip_norm=None), "schedule", warmup_steps=0)
+    with pytest.raises(GexprError, match="became NaN or infinite"):
+        train(wild, tmp_path, device="cpu", threads=1)
+    assert not (tmp_path / "last.ckpt").exists() and not (tmp_path / "checkpoint").exists()
+
+
+def test_two_trainings_in_one_folder_are_refused(config, tmp_path):
+    def other(step: int) -> bool:
+        with pytest.raises(GexprError, match="another training is running"):
+            train(config, tmp_path, device="cpu")
+        return True
+
+    with pytest.raises(Interrupted):
+        train(config, tmp_path, device="cpu", threads=1, stop=other)
+
+
+def test_warm_start_takes_the_weights_that_fit(config, reference, tmp_path, capsys):
+    started = replace(config, "training", init=str(reference / "checkpoint"))
+    with pytest.raises(Interrupted):
+        train(started, tmp_path, device="cpu", threads=1, stop=lambda step: True)
+    assert "took" in capsys.readouterr().err
+    expected = checkpoints.load(reference / "checkpoint").state_dict()
+    state = load_state(tmp_path / "last.ckpt")
+    for kind in ("model", "average"):
+        assert all(torch.equal(state[kind][name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "device", "message"),
+    [
+        ("training", {"precision": "16-mixed"}, "cpu", "needs a CUDA device"),
+        ("training", {}, "tpu", "device is 'tpu'"),
+        ("training", {}, "cuda:99", "not there"),
+        ("model", {"architecture": "lenet"}, "cpu", "lenet"),
+        (
+            "model",
+            {"settings": {"num_downsamples": 3, "channels": 24, "divisible_by": 4}},
+            "cpu",
+            "bins of 8 bp",
+        ),
+        ("data", {"path": "none.h5"}, "cpu", "no such dataset"),
+    ],
+)
+def test_settings_that_do_not_fit(section, changes, device, message, config, tmp_path):
+    with pytest.raises(GexprError, match=message):
+        train(replace(config, section, **changes), tmp_path, device=device, threads=1)
+
+
+@pytest.mark.parametrize("loss", ["poisson_multinomial", "log_mse"])
+def test_other_losses_bfloat16_and_sgd_train(loss, config, tmp_path):
+    changed = replace(replace(config, "loss", name=loss, terms=()), "training", precision="bf16-mixed")
+    changed = replace(changed, "optimizer", name="sgd", ema_decay=0.0)
+    result = train(changed, tmp_path, device="cpu", threads=1)
+    assert result.steps == 10 and np.isfinite(result.metrics["loss"])
+    state = load_state(tmp_path / "last.ckpt")["model"]
+    assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
+
+
+def test_command_trains_prints_the_folder_and_logs_to_tensorboard(settings, tmp_path):
+    settings["schedule"]["steps"] = 2
+    settings["schedule"]["warmup_steps"] = 0
+    settings["training"]["steps_per_epoch"] = 1
+    settings["output"] = {"tensorboard": True, "export_epochs": 1}
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = ["train", str(path), "-o", str(tmp_path / "run"), "--threads", "1", "--device", "cpu"]
+    result = CliRunner().invoke(main, [*command, "--set", "optimizer.lr=1e-4"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(tmp_path / "run" / "checkpoint")
+    assert "finished after 2 steps" in result.stderr and result.stderr.count("valid ") == 2
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    assert [row["lr"] for row in history(tmp_path / "run")] == ["0.0001", pytest.approx("5e-05")]
+    result = CliRunner().invoke(main, ["train", str(path)])
+    assert result.exit_code == 1 and "no run folder" in result.stderr
+    result = CliRunner().invoke(main, [*command, "--set", "optimizer.lr=1e-3"])
+    assert result.exit_code == 1 and "optimizer.lr" in result.stderr
