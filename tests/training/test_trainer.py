@@ -321,7 +321,7 @@ def test_warm_start_takes_the_weights_that_fit(config, reference, tmp_path, caps
         ("model", {"architecture": "lenet"}, "cpu", "lenet"),
         (
             "model",
-            {"settings": {"num_downsamples": 3, "channels": 24, "divisible_by": 4}},
+            {"settings": {"num_downsamples": 3, "channels": 24, "divisible_by": 4, "positions": "none"}},
             "cpu",
             "bins of 8 bp",
         ),
