@@ -554,7 +554,9 @@ class _Run:
         weights = self._evaluated().state_dict()
         if self.config.training.select == "best" and self.best is not None:
             row, step, weights = self.best["row"], self.best["step"], self.best["weights"]
-        model = registry.build(self.config.model.architecture, _model_settings(self.config, self.dataset))
+        # Initializing the copy draws random numbers, which must not move those of the training.
+        with torch.random.fork_rng(devices=[]):
+            model = registry.build(self.config.model.architecture, _model_settings(self.config, self.dataset))
         model.load_state_dict(weights)
         model.eval()
         metrics = {
