@@ -84,7 +84,7 @@ class Density:
             in the last cell.
     """
 
-    CELLS = 160
+    CELLS = 100
     LIMIT = 5.0
 
     def __init__(self) -> None:
@@ -119,6 +119,7 @@ class Evaluation:
             ridge, which predicts differences by themselves. None without genes.
         densities: one a condition, over bins of ``bin_size``; empty where there are no bins (ridge).
         bin_size: bases of a bin.
+        bin_unit: what a bin's target is: ``counts``, or ``targets`` where they were clipped or rescaled.
         window: the promoter window.
         notes: sentences about what was left out or chosen.
     """
@@ -128,6 +129,7 @@ class Evaluation:
     conditions: list[Condition]
     differences: list[Difference]
     bin_size: int
+    bin_unit: str
     window: PromoterWindow
     metrics: list[Metric] = field(default_factory=list)
     genes: GeneValues | None = None
@@ -371,8 +373,16 @@ def _empty(dataset: PreparedDataset, columns: Sequence[int], settings: Settings,
         notes.append(
             f"{len(conditions)} conditions are too many to compare every pair of (at most {MAX_COMPARED})"
         )
+    plain = all(scale == CountScale() for scale in _scales(dataset, columns))
     return Evaluation(
-        source, settings.split, conditions, differences, dataset.bin_size, settings.window, notes=notes
+        source,
+        settings.split,
+        conditions,
+        differences,
+        dataset.bin_size,
+        "counts" if plain else "targets",
+        settings.window,
+        notes=notes,
     )
 
 

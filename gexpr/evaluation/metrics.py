@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FLAT = 1e-12
+FLAT = 1e-24
 """A variance below this share of the mean square is taken for rounding error of a constant."""
 
 

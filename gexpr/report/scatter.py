@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gexpr import logs
 from gexpr.errors import ConfigError, require
 from gexpr.evaluation import Density, Evaluation, difference_of
 
 SUFFIXES = (".png", ".svg", ".pdf")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 """Of the palette of Okabe and Ito, which readers with any colour vision tell apart."""
+SIDES = ("measured", "predicted")
+MAX_PICTURES = 60
+"""Most pictures that :func:`draw_all` draws of one evaluation."""
 
 
 def _figure(panels: int) -> tuple[Any, list[Any]]:
@@ -55,7 +60,13 @@ def _count_ticks(axis: Any, largest: float, from_log: Callable[[float], float]) 
 
 
 def draw_points(
-    axes: Any, measured: NDArray, predicted: NDArray, title: str, unit: str, differences: bool = False
+    axes: Any,
+    measured: NDArray,
+    predicted: NDArray,
+    title: str,
+    unit: str,
+    sides: tuple[str, str] = SIDES,
+    differences: bool = False,
 ) -> None:
     """Scatter of one value a gene.
 
@@ -64,6 +75,7 @@ def draw_points(
         measured, predicted: (genes,) log(1 + sum), or differences of them.
         title: line above the panel.
         unit: what is shown, with its unit, for the axis labels.
+        sides: what the horizontal and the vertical axis are.
         differences: axes are differences of logarithms instead of log-scaled sums.
     """
     axes.scatter(
@@ -79,8 +91,8 @@ def draw_points(
         ylim=limits,
         aspect="equal",
         title=title,
-        xlabel=f"measured {unit}",
-        ylabel=f"predicted {unit}",
+        xlabel=f"{sides[0]} {unit}",
+        ylabel=f"{sides[1]} {unit}",
     )
     if differences:
         axes.axhline(0, color=GREY, linewidth=0.7, zorder=0)
@@ -90,7 +102,9 @@ def draw_points(
             _count_ticks(axis, high, np.log)
 
 
-def draw_density(figure: Any, axes: Any, density: Density, title: str, unit: str) -> None:
+def draw_density(
+    figure: Any, axes: Any, density: Density, title: str, unit: str, sides: tuple[str, str] = SIDES
+) -> None:
     """Two-dimensional histogram of bins, colours on a logarithmic scale."""
     from matplotlib.colors import LogNorm
 
@@ -101,10 +115,21 @@ def draw_density(figure: Any, axes: Any, density: Density, title: str, unit: str
     norm = LogNorm(vmin=1, vmax=max(2, int(density.counts.max())))
     mesh = axes.pcolormesh(edges, edges, counts.T, cmap="cividis", norm=norm, rasterized=True)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color=ORANGE, linewidth=1.2, linestyle="--")
-    axes.set(aspect="equal", title=title, xlabel=f"measured {unit}", ylabel=f"predicted {unit}")
+    axes.set(aspect="equal", title=title, xlabel=f"{sides[0]} {unit}", ylabel=f"{sides[1]} {unit}")
     for axis in (axes.xaxis, axes.yaxis):
         _count_ticks(axis, float(edges[-1]), np.log10)
     figure.colorbar(mesh, ax=axes, label="number of bins", shrink=0.8)
+
+
+def _sides(evaluation: Evaluation) -> tuple[str, str]:
+    return ("first", "second") if evaluation.source == "replicates" else SIDES
+
+
+def _title(figure: Any, evaluation: Evaluation, name: str) -> None:
+    width = int(11 * figure.get_figwidth())
+    figure.suptitle(
+        "\n".join([*textwrap.wrap(name, width), f"{evaluation.source}, {evaluation.split} split"])
+    )
 
 
 def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.PathLike[str]) -> Path:
@@ -132,7 +157,8 @@ def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.Pat
             evaluation.genes.measured[:, condition],
             evaluation.genes.predicted[:, condition],
             f"{len(evaluation.genes.genes):,} genes, r = {_r(evaluation.value('gene', name))}",
-            f"counts, {_signed(-window.up)} to {_signed(window.down)} bp of the start codon",
+            f"counts, ATG {_signed(-window.up)} to {_signed(window.down)} bp",
+            _sides(evaluation),
         )
     if evaluation.densities:
         own = evaluation.conditions[condition]
@@ -143,9 +169,10 @@ def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.Pat
             axes[-1],
             density,
             f"{int(density.counts.sum()):,} bins of {evaluation.bin_size} bp{strands}",
-            f"counts in {evaluation.bin_size} bp",
+            f"{evaluation.bin_unit} in {evaluation.bin_size} bp",
+            _sides(evaluation),
         )
-    figure.suptitle(f"{name}, {evaluation.split} split, {evaluation.source}")
+    _title(figure, evaluation, name)
     return _save(figure, Path(path))
 
 
@@ -167,22 +194,36 @@ def difference_scatter(evaluation: Evaluation, difference: int, path: str | os.P
         predicted,
         f"{len(measured):,} genes, r = {_r(evaluation.value('difference', pair.name))}",
         "difference of ln(1 + counts)",
+        _sides(evaluation),
         differences=True,
     )
-    figure.suptitle(f"{pair.name}, {evaluation.split} split, {evaluation.source}")
+    _title(figure, evaluation, pair.name)
     return _save(figure, Path(path))
 
 
 def draw_all(evaluation: Evaluation, folder: str | os.PathLike[str], suffix: str = ".png") -> list[Path]:
-    """Every condition's picture and every difference's, named after them; returns their paths."""
-    paths = []
-    for i, condition in enumerate(evaluation.conditions):
-        name = f"{evaluation.source}_{_file_name(condition.name)}{suffix}"
-        paths.append(condition_scatter(evaluation, i, Path(folder) / name))
+    """Every condition's picture and every difference's, named after them; returns their paths.
+
+    Of more than :data:`MAX_PICTURES` the first are drawn, with a warning.
+    """
+    wanted: list[tuple[Callable[[Evaluation, int, Path], Path], int, str]] = [
+        (condition_scatter, i, condition.name) for i, condition in enumerate(evaluation.conditions)
+    ]
     if evaluation.genes is not None and len(evaluation.genes.genes):
-        for i, pair in enumerate(evaluation.differences):
-            name = f"{evaluation.source}_difference_{_file_name(pair.name)}{suffix}"
-            paths.append(difference_scatter(evaluation, i, Path(folder) / name))
+        wanted += [
+            (difference_scatter, i, f"difference {pair.name}")
+            for i, pair in enumerate(evaluation.differences)
+        ]
+    if len(wanted) > MAX_PICTURES:
+        logs.warning(f"the first {MAX_PICTURES} of {len(wanted):,} pictures were drawn")
+    names: list[str] = []
+    paths = []
+    for draw, index, title in wanted[:MAX_PICTURES]:
+        name = f"{evaluation.source}_{_file_name(title)}"
+        # Titles that differ in punctuation alone, or in case on some file systems, must not collide.
+        names.append(name.lower())
+        repeat = names.count(name.lower())
+        paths.append(draw(evaluation, index, Path(folder) / f"{name}{f'_{repeat}' * (repeat > 1)}{suffix}"))
     return paths
 
 
