@@ -267,3 +267,9 @@ def test_example_data_can_be_made_again(tmp_path: Path) -> None:
         assert made == shipped
     for name in ("chrI.fa.gz.fai", "chrI_promoters.bed"):
         assert (tmp_path / name).read_bytes() == (examples.FOLDER / name).read_bytes()
+
+
+def test_the_index_names_every_page() -> None:
+    index = need("docs/index.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {page for page in pages if f"({page})" not in index} == set()
