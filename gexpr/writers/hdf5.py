@@ -59,24 +59,26 @@ class Hdf5Output:
         if rows == 1 and row_bytes > 4 * CHUNK_BYTES:
             share = max(1, row_shape[0] * CHUNK_BYTES // row_bytes)
             chunk_row = (share, *row_shape[1:])
-        empty = 0 in row_shape
+        if 0 in row_shape:
+            self.file.create_dataset(name, (0, *row_shape), dtype, track_times=False)
+            return
         self.file.create_dataset(
             name,
             (0, *row_shape),
             dtype,
             maxshape=(None, *row_shape),
-            chunks=(rows, *(max(1, size) for size in chunk_row)),
+            chunks=(rows, *chunk_row),
             fillvalue=fill,
             track_times=False,
-            **({} if empty else COMPRESSION),
+            **COMPRESSION,
         )
 
     def append(self, name: str, values: Any) -> None:
         """Add rows to a growing dataset."""
-        dataset = self.file[name]
-        start = dataset.shape[0]
-        dataset.resize(start + len(values), axis=0)
         if len(values):
+            dataset = self.file[name]
+            start = dataset.shape[0]
+            dataset.resize(start + len(values), axis=0)
             dataset[start:] = values
         self.check()
 

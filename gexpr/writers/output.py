@@ -18,6 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gexpr.errors import ConfigError, GexprError
 
 
@@ -144,6 +147,12 @@ class AtomicOutput:
 def utf8(text: str) -> bytes:
     """UTF-8 bytes of any string; what UTF-8 cannot hold is written as an escape."""
     return text.encode("utf-8", "backslashreplace")
+
+
+def as_dtype(values: NDArray[np.floating], dtype: str) -> NDArray[np.floating]:
+    """The values in another number type; what is too large for it becomes infinite, silently."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype, copy=False)
 
 
 def write_all(file: IO[bytes], data: bytes | memoryview) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gexpr.errors import ConfigError
 from gexpr.results import Region, Track
 from gexpr.writers.hdf5 import Attribute, Hdf5Output
-from gexpr.writers.output import AtomicOutput, write_all
+from gexpr.writers.output import AtomicOutput, as_dtype, write_all
 from gexpr.writers.scores import TsvFile, numbers
 
 SUFFIXES = {
@@ -123,7 +123,7 @@ class PredictionsHdf5Writer:
 
     def write(self, predictions: NDArray[np.float32]) -> None:
         """Add the next region."""
-        values = predictions.astype(self._schema.dtype, copy=False)
+        values = as_dtype(predictions, self._schema.dtype)
         self._waiting.append(values[None] if self._schema.equal_bins else values)
         self._waiting_bytes += values.nbytes
         # Whole chunks at a time: a chunk that is written twice would be compressed twice.
@@ -159,7 +159,7 @@ class PredictionsTsvWriter:
         """Add the next region."""
         region = self._schema.regions[self._row]
         self._row += 1
-        sums = predictions.sum(axis=0, dtype=np.float64).astype(self._schema.dtype)
+        sums = as_dtype(predictions.sum(axis=0, dtype=np.float64), self._schema.dtype)
         start = (region.chrom, str(region.start), str(region.end), region.name, region.strand)
         self._file.lines(["\t".join((*start, *numbers(sums)))])
 
@@ -186,7 +186,7 @@ class PredictionsNpzWriter:
 
     def write(self, predictions: NDArray[np.float32]) -> None:
         """Take the region."""
-        self._predictions = predictions.astype(self._schema.dtype, copy=False)
+        self._predictions = as_dtype(predictions, self._schema.dtype)
 
     def commit(self) -> None:
         """Finish the file and give it its name."""

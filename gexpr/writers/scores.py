@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gexpr.results import Track, Variant
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, append_strings
-from gexpr.writers.output import AtomicOutput, BgzfFile, utf8, write_all
+from gexpr.writers.output import AtomicOutput, BgzfFile, as_dtype, utf8, write_all
 
 SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".tsv": "tsv", ".tsv.gz": "tsv", ".txt": "tsv", ".txt.gz": "tsv"}
 """Suffix of an output of variant scores -> its format."""
@@ -102,7 +102,7 @@ class ScoresHdf5Writer:
         positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
         self._hdf5.append("pos", np.array(positions, dtype=np.uint32))
         for name in self._schema.statistics:
-            self._hdf5.append(name, scores[name].astype(self._schema.dtype, copy=False))
+            self._hdf5.append(name, as_dtype(scores[name], self._schema.dtype))
 
     def commit(self) -> None:
         """Finish the file and give it its name."""
@@ -172,7 +172,7 @@ class ScoresTsvWriter:
 
     def write(self, variants: Sequence[Variant], scores: Scores) -> None:
         """Add one block of rows."""
-        tables = [scores[name].astype(self._schema.dtype, copy=False) for name in self._schema.statistics]
+        tables = [as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics]
         lines = []
         for row, variant in enumerate(variants):
             start = "\t".join(
