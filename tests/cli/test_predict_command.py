@@ -1,0 +1,62 @@
+"""``gexpr predict``: exact arguments of the one call, and a real run at the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from toy_models import save_tiny_checkpoint, write_fasta
+
+from gexpr.cli.main import main
+from gexpr.runs.common import ModelOptions
+from gexpr.runs.predict import PredictOptions
+
+CALL = "gexpr.runs.predict.predict"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEXPR_CACHE", str(tmp_path / "cache"))
+
+
+def invoke(*arguments: str, **settings) -> Result:
+    return CliRunner().invoke(main, ["predict", *arguments], **settings)
+
+
+def test_defaults_and_every_option() -> None:
+    with mock.patch(CALL) as call:
+        assert invoke("-c", "net", "-f", "g.fa", "-o", "o.h5", "r.bed").exit_code == 0
+        text = "--format npz -t 0-1 --no-rc --shifts 0,2 --batch-size 3 --device cpu --precision fp16 --threads 2"
+        rest = "--dtype float16 --contig-aliases n.tsv --quiet example"
+        result = invoke("-c", "net", "-f", "example", "-o", "o", *text.split(), *rest.split())
+        assert result.exit_code == 0, result.output
+    assert call.call_args_list[0] == mock.call(
+        "r.bed", "g.fa", "o.h5", PredictOptions(model=ModelOptions("net"))
+    )
+    bed, fasta, output, options = call.call_args_list[1].args
+    assert bed.endswith(".bed") and Path(bed).is_file() and Path(fasta).is_file() and output == "o"
+    model = ModelOptions("net", "0-1", False, (0, 2), 3, "cpu", "fp16", 2)
+    assert options == PredictOptions(model=model, contig_aliases="n.tsv", format="npz", dtype="float16")
+
+
+def test_sums_on_standard_output_from_standard_input(tmp_path: Path) -> None:
+    sequence = "".join(np.random.default_rng(5).choice(list("ACGT"), 1500))
+    save_tiny_checkpoint(tmp_path / "tiny")
+    write_fasta(tmp_path / "g.fa", {"chr1": sequence})
+    given = ["-c", str(tmp_path / "tiny"), "-f", str(tmp_path / "g.fa"), "-o", "-", "--threads", "1"]
+    result = invoke(*given, "--device", "cpu", "-", input="chr1\t500\t600\tpeak\n")
+    assert result.exit_code == 0, result.output
+    header, row = (line.split("\t") for line in result.stdout.splitlines())
+    assert header == ["chrom", "start", "end", "name", "strand", *(f"count_{b}" for b in "ACGT")]
+    assert row[:5] == ["chr1", "500", "600", "peak", "."] and all(float(value) > 0 for value in row[5:])
+    bad = invoke(*given, "--device", "cpu", "-", input="chr1\t600\t500\n")
+    assert bad.exit_code == 1 and bad.stderr.startswith("error: standard input, line 1:")
+
+
+def test_help_teaches() -> None:
+    text = invoke("--help").output
+    assert "gexpr predict -c yeast-tss -f example -o - example" in text and "Exit codes" in text
+    assert invoke("r.bed").exit_code == 2
