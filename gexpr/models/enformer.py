@@ -29,6 +29,7 @@ from gexpr.models.base import (
 )
 from gexpr.models.layers import (
     ConvBlock,
+    Convolution,
     exponential_linspace_int,
     gelu,
     init_sonnet_,
@@ -219,7 +220,7 @@ class EnformerConfig(ModelConfig):
 
 
 class DownBlock(nn.Module):
-    """Convolution, residual pointwise convolution, pooling by two: (B, C_in, L) -> (B, C_out, L / 2)."""
+    """Convolution, residual pointwise convolution, pooling by two: (B, L, C_in) -> (B, L / 2, C_out)."""
 
     def __init__(self, convolution: nn.Module, channels: int, pool: str) -> None:
         super().__init__()
@@ -233,7 +234,7 @@ class DownBlock(nn.Module):
 
 
 class DilatedBlock(nn.Module):
-    """Residual dilated convolution: (B, C, T) -> (B, C, T). Starts as the identity."""
+    """Residual dilated convolution: (B, T, C) -> (B, T, C). Starts as the identity."""
 
     def __init__(self, channels: int, inner: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -356,9 +357,7 @@ class Enformer(SequenceModel):
     def __init__(self, config: EnformerConfig) -> None:
         super().__init__(config)
         channels, widths = config.channels, (config.stem_width, *config.tower_widths)
-        self.stem = DownBlock(
-            nn.Conv1d(4, widths[0], config.stem_kernel, padding="same"), widths[0], config.pooling
-        )
+        self.stem = DownBlock(Convolution(4, widths[0], config.stem_kernel), widths[0], config.pooling)
         self.tower = nn.ModuleList(
             DownBlock(ConvBlock(before, after, config.tower_kernel), after, config.pooling)
             for before, after in pairwise(widths)
@@ -406,12 +405,12 @@ class Enformer(SequenceModel):
 
     def convolve(self, x: Tensor) -> Tensor:
         """(B, L, 4) one-hot to (B, bins, C)."""
-        x = self.stem(x.transpose(1, 2))
+        x = self.stem(x)
         for block in self.tower:
             x = block(x)
         for block in self.dilated:
             x = block(x)
-        return x.transpose(1, 2)
+        return x
 
     def transform(self, x: Tensor) -> Tensor:
         """(B, bins, C) to (B, bins, C): the transformer layers, without the crop."""
@@ -428,8 +427,7 @@ class Enformer(SequenceModel):
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last layer."""
-        x = self.final(self.crop_bins(x).transpose(1, 2))
-        return gelu(self.final_dropout(x)).transpose(1, 2)
+        return gelu(self.final_dropout(self.final(self.crop_bins(x))))
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         name = self.head_name(head)

@@ -1,0 +1,258 @@
+"""All implementations of attention are one function: the dense masked reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gexpr.models.attention import BlockPattern, RelativeBias, attend, block_sparse
+from gexpr.models.attention.dense import relative_shift
+from gexpr.models.attention.pattern import EMPTY
+
+HEADS = 2
+
+
+class Case(NamedTuple):
+    """A sequence and a pattern on it."""
+
+    length: int
+    size: int = 4
+    random: int = 2
+    global_blocks: bool = True
+    tokens: int = 0
+    batch: int = 2
+
+    def pattern(self) -> BlockPattern:
+        return BlockPattern(self.size, HEADS, self.random, self.global_blocks, self.tokens, seed=(3, 1))
+
+
+CASES = {
+    "bigbird": Case(40),
+    "odd number of blocks": Case(44, batch=3),
+    "one sequence": Case(40, batch=1),
+    "no random": Case(40, random=0),
+    "no global": Case(40, global_blocks=False),
+    "purely local": Case(40, random=0, global_blocks=False),
+    "tokens": Case(40, tokens=3, global_blocks=False),
+    "tokens and global blocks": Case(40, tokens=2),
+    "more tokens than a block": Case(40, tokens=6, random=1),
+    "last block short": Case(41),
+    "last block short, tokens": Case(43, tokens=5),
+    "last block short, local": Case(42, random=0, global_blocks=False),
+    "too few blocks for the random ones": Case(24, random=3),
+    "two blocks": Case(8),
+    "blocks of one": Case(12, size=1),
+    "one block": Case(3, tokens=1),
+    "larger blocks": Case(70, size=10, random=1),
+}
+
+
+def inputs(case: Case, relative: bool) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(case.length)
+    total, t = case.tokens + case.length, case.length
+    shapes = [(case.batch, HEADS, total, 6), (case.batch, HEADS, total, 6), (case.batch, HEADS, total, 10)]
+    if relative:
+        shapes += [(HEADS, 2 * t - 1, 6), (HEADS, 6), (HEADS, 6)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+
+def run(tensors: list[Tensor], case: Case, implementation: str, **options: object) -> Tensor:
+    q, k, v, *bias = tensors
+    relative = RelativeBias(*bias) if bias else None
+    return attend(q, k, v, case.pattern(), relative, implementation=implementation, **options)
+
+
+def reference(tensors: list[Tensor], case: Case) -> Tensor:
+    """Masked softmax written out with indices, independently of the package's dense code."""
+    q, k, v, *bias = tensors
+    t, g = case.length, case.tokens
+    layout = case.pattern().layout(t)
+    allowed = torch.ones(HEADS, g + t, g + t, dtype=torch.bool)
+    block = torch.arange(t) // case.size
+    for head in range(HEADS):
+        for row in range(layout.blocks):
+            attended = {row - 1, row, row + 1, *layout.global_rows, *layout.random[head, row].tolist()}
+            if row in layout.global_rows:
+                attended = set(range(layout.blocks))
+            columns = torch.tensor([b in attended for b in block.tolist()])
+            allowed[head, g:, g:][block == row] = columns
+    logits = torch.einsum("bhid,bhjd->bhij", q, k)
+    if bias:
+        keys, content, position = bias
+        logits = torch.einsum("bhid,bhjd->bhij", q + content[:, None], k)
+        distance = torch.arange(t) - torch.arange(t)[:, None] + t - 1
+        term = torch.einsum("bhid,hijd->bhij", q[:, :, g:] + position[:, None], keys[:, distance])
+        logits = logits + torch.nn.functional.pad(term, (g, 0, g, 0))
+    return logits.masked_fill(~allowed, -torch.inf).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("relative", [True, False], ids=["enformer positions", "no positions"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("chunk", [2**19, 100], ids=["one run", "many runs"])
+def test_block_sparse_equals_dense(
+    case: Case, relative: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_sparse, "CHUNK_LOGITS", chunk)
+    tensors = inputs(case, relative)
+    expected = reference(tensors, case)
+    weight = torch.randn(expected.shape, dtype=torch.float64)
+    gradients = torch.autograd.grad(expected, tensors, weight)
+    for implementation in ("dense", "block_sparse", "auto"):
+        out = run(tensors, case, implementation)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-10)
+        for mine, theirs in zip(torch.autograd.grad(out, tensors, weight), gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_dense_without_a_pattern_attends_to_everything(relative: bool) -> None:
+    case = Case(9, size=9, random=0, global_blocks=False)
+    tensors = inputs(case, relative)
+    q, k, v, *bias = tensors
+    out = attend(q, k, v, None, RelativeBias(*bias) if bias else None)
+    torch.testing.assert_close(out, reference(tensors, case), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", [CASES["tokens and global blocks"], CASES["last block short"]])
+@pytest.mark.parametrize("relative", [True, False])
+def test_dropout_is_the_same_in_the_backward_pass(case: Case, relative: bool) -> None:
+    tensors = inputs(case, relative)
+
+    def seeded(*values: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return run(list(values), case, "block_sparse", dropout=0.3, training=True)
+
+    torch.autograd.gradcheck(seeded, tensors, fast_mode=True)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    case = Case(256, size=16, random=2, batch=4)
+    q = torch.zeros(4, HEADS, 256, 6)
+    v = torch.ones(4, HEADS, 256, 10)
+    torch.manual_seed(0)
+    out = run([q, q, v], case, "block_sparse", dropout=0.25, training=True)[..., 0]
+    density = case.pattern().density(256)
+    attended = torch.full((), density * 256)
+    assert out.mean().item() == pytest.approx(1, abs=0.01)
+    # of n equal weights, each kept with probability 3/4: variance (1/3) / n
+    assert out.var().item() == pytest.approx((1 / 3 / attended).item(), rel=0.25)
+    again = run([q, q, v], case, "block_sparse", dropout=0.25, training=True)[..., 0]
+    assert (again != out).float().mean() > 0.5
+    evaluation = run([q, q, v], case, "block_sparse", dropout=0.25, training=False)
+    torch.testing.assert_close(evaluation, v)
+
+
+def test_dropout_follows_the_global_seed() -> None:
+    case = CASES["bigbird"]
+    tensors = inputs(case, True)
+    outs = []
+    for _ in range(2):
+        torch.manual_seed(11)
+        outs.append(run(tensors, case, "block_sparse", dropout=0.1, training=True))
+    assert torch.equal(*outs)
+
+
+def test_auto_takes_dense_only_above_the_density(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def spy(name: str) -> Callable[..., Tensor]:
+        def fake(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
+            calls.append(name)
+            return v
+
+        return fake
+
+    monkeypatch.setattr("gexpr.models.attention.dense_attention", spy("dense"))
+    monkeypatch.setattr("gexpr.models.attention.block_sparse_attention", spy("block_sparse"))
+    pattern = BlockPattern(64, 1, 3, True)
+    densities = []
+    for blocks in (8, 16, 24, 32):
+        x = torch.zeros(1, 1, 64 * blocks, 1)
+        attend(x, x, x, pattern)
+        densities.append(pattern.density(64 * blocks))
+    assert calls == ["dense", "dense", "block_sparse", "block_sparse"]
+    assert densities == sorted(densities, reverse=True)
+
+
+def test_relative_shift_moves_distances_to_keys() -> None:
+    for length in (1, 2, 7):
+        x = torch.arange(2.0 * length - 1).expand(2, length, -1).contiguous()
+        i, j = torch.arange(length)[:, None], torch.arange(length)
+        assert torch.equal(relative_shift(x), (j - i + length - 1).float().expand(2, -1, -1))
+
+
+# The pattern.
+
+
+@pytest.mark.parametrize("blocks", [5, 6, 7, 12, 24, 96])
+@pytest.mark.parametrize("global_blocks", [True, False])
+def test_random_blocks_repeat_nothing(blocks: int, global_blocks: bool) -> None:
+    layout = BlockPattern(4, 3, 3, global_blocks, seed=(7,)).layout(4 * blocks)
+    globals_ = {0, blocks - 1} if global_blocks else set()
+    assert set(layout.global_rows) == globals_
+    for head in range(3):
+        for row in range(blocks):
+            drawn = [block for block in layout.random[head, row].tolist() if block != EMPTY]
+            fixed = {row - 1, row, row + 1} | globals_
+            possible = set(range(blocks)) - fixed
+            assert len(drawn) == len(set(drawn))
+            assert set(drawn) <= possible
+            assert len(drawn) == (0 if row in globals_ else min(3, len(possible)))
+
+
+def test_random_blocks_reach_the_whole_sequence_uniformly() -> None:
+    blocks, heads = 48, 400
+    layout = BlockPattern(1, heads, 3, True, seed=(1,)).layout(blocks)
+    for row in (1, 2, 20, 46):
+        counts = np.bincount(layout.random[:, row].ravel(), minlength=blocks)
+        possible = [b for b in range(1, blocks - 1) if abs(b - row) > 1]
+        assert counts.sum() == counts[possible].sum() == 3 * heads
+        expected = 3 * heads / len(possible)
+        chi_squared = ((counts[possible] - expected) ** 2 / expected).sum()
+        # mean len - 1, standard deviation sqrt(2 len)
+        assert abs(chi_squared - len(possible)) < 4 * np.sqrt(2 * len(possible))
+
+
+def test_random_blocks_differ_by_head_layer_and_seed_and_are_otherwise_fixed() -> None:
+    def draw(*seed: int) -> np.ndarray:
+        return BlockPattern(4, 2, 3, True, seed=seed).layout(128).random
+
+    assert np.array_equal(draw(0, 0), draw(0, 0))
+    assert not np.array_equal(draw(0, 0)[0], draw(0, 0)[1])
+    assert not np.array_equal(draw(0, 0), draw(0, 1))
+    assert not np.array_equal(draw(0, 0), draw(1, 0))
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    BlockPattern(4, 2, 3, True, seed=(99,)).layout(4 * 50)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_random_blocks_stay_the_same_between_versions() -> None:
+    # A checkpoint stores the seed alone: a changed draw would silently change its predictions.
+    layout = BlockPattern(64, 2, 3, True, seed=(0, 0)).layout(64 * 24)
+    assert layout.random[0, 1:5].tolist() == [[18, 7, 11], [5, 19, 10], [13, 7, 15], [16, 17, 20]]
+    assert int(layout.random.sum()) == 1435
+
+
+def test_density_is_the_share_of_attended_blocks() -> None:
+    # (nb - 4)(5 + r) + 2 (4 + r) + 2 nb blocks, as BigBird
+    assert BlockPattern(64, 8, 3, True).density(64 * 24) == 222 / 576
+    assert BlockPattern(64, 8, 3, True).density(64 * 96) == 942 / 9216
+    assert BlockPattern(64, 8).density(64 * 10) == 28 / 100
+
+
+def test_mask_is_the_layout() -> None:
+    pattern = BlockPattern(4, 2, 1, True, global_tokens=1, seed=(2,))
+    mask = pattern.mask(22)
+    assert mask.shape == (2, 23, 23)
+    assert mask[:, 0].all()
+    assert mask[:, :, 0].all()
+    blocks = torch.from_numpy(pattern.layout(22).block_mask())
+    for i in range(22):
+        for j in range(22):
+            assert torch.equal(mask[:, 1 + i, 1 + j], blocks[:, i // 4, j // 4])
