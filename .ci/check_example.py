@@ -31,7 +31,7 @@ def main() -> None:
         else:
             assert all(math.isnan(score) for score in scores), row
     assert effects > 10, f"only {effects} alleles change a track by more than 0.1"
-    print(f"{len(rows)} alleles, {len(tracks)} tracks, {effects} alleles with an effect above 0.1: as expected")
+    print(f"{len(rows)} alleles in {len(tracks)} tracks as expected, {effects} with an effect above 0.1")
 
 
 if __name__ == "__main__":
