@@ -1,7 +1,8 @@
 """Exceptions and exit codes that every layer shares.
 
 Exit codes of the command line: 0 success, 1 the input or the environment is at fault
-(:class:`GexprError`), 2 wrong usage (click), 3 ``--strict`` and rows left unscored, 75 interrupted, the same command continues.
+(:class:`GexprError`), 2 wrong usage (click), 3 ``--strict`` and rows left unscored, 75
+interrupted, the same command continues.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ def invoke(*arguments: str, **settings) -> Result:
 def test_defaults_and_every_option() -> None:
     with mock.patch(CALL) as call:
         assert invoke("-c", "net", "-f", "g.fa", "-o", "o.h5", "r.bed").exit_code == 0
-        text = "--format npz -t 0-1 --no-rc --shifts 0,2 --batch-size 3 --device cpu --precision fp16 --threads 2"
-        rest = "--dtype float16 --contig-aliases n.tsv --quiet example"
+        text = "--format npz -t 0-1 --no-rc --shifts 0,2 --batch-size 3 --device cpu --precision fp16"
+        rest = "--threads 2 --dtype float16 --contig-aliases n.tsv --quiet example"
         result = invoke("-c", "net", "-f", "example", "-o", "o", *text.split(), *rest.split())
         assert result.exit_code == 0, result.output
     assert call.call_args_list[0] == mock.call(

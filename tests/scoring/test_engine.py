@@ -348,3 +348,17 @@ def test_strongest() -> None:
     assert [row for row, _, _ in strongest(scores, "logFC", 9)] == [0, 3, 2]
     assert strongest(scores, "logFC", 0) == []
     assert strongest({"logFC": np.empty((0, 2), np.float32)}, "logFC", 3) == []
+
+
+@pytest.mark.gpu
+def test_on_cuda_scores_agree_with_the_cpu_and_do_not_depend_on_order(
+    sequence: str, genome: Fasta, small_model: SequenceModel
+) -> None:
+    variants = mixed_variants(sequence)
+    expected = scorer(small_model, genome).score(variants)["logFC"]
+    with Predictor(small_model, device="cuda", batch_size=4) as predictor:
+        engine = VariantScorer(predictor, FastaWindows(genome))
+        found = engine.score(variants)["logFC"]
+        backwards = engine.score(variants[::-1])["logFC"]
+    assert np.allclose(found, expected, rtol=0, atol=1e-5, equal_nan=True)
+    assert np.array_equal(backwards[::-1], found, equal_nan=True)
