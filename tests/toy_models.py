@@ -34,7 +34,10 @@ class BaseCounts(SequenceModel):
     def __init__(self, context_length: int = 64, target_length: int = 8, bin_bases: int = 4) -> None:
         super().__init__(
             ToyConfig(
-                context_length=context_length, target_length=target_length, heads={"tracks": 4}, bin_bases=bin_bases
+                context_length=context_length,
+                target_length=target_length,
+                heads={"tracks": 4},
+                bin_bases=bin_bases,
             )
         )
         self.tracks = [
@@ -98,7 +101,7 @@ def variant(start: int, ref: str, alt: str, row: int = 0, contig: str = "chr1", 
 
 
 def save_tiny_checkpoint(folder: Path) -> Path:
-    """A sparse_enformer checkpoint with drawn weights that predicts in milliseconds: 512 bp, 24 bins of 16 bp."""
+    """A fast sparse_enformer checkpoint with drawn weights: 512 bp, 24 bins of 16 bp."""
     from gexpr import checkpoints
     from gexpr.models import registry
 
