@@ -69,7 +69,8 @@ def test_every_option() -> None:
     text = (
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
         "--shifts -1,0,1 --batch-size 3 --device cuda:1 --precision tf32 --threads 2 "
-        "--average scores --dtype float16 --long --max-allele-length 50 --max-ref-mismatch 0.5 --contig-aliases names.tsv --top 7 --strict --quiet -"
+        "--average scores --dtype float16 --long "
+        "--max-allele-length 50 --max-ref-mismatch 0.5 --contig-aliases names.tsv --top 7 --strict --quiet -"
     )
     with mock.patch(CALL) as call, mock.patch("gexpr.logs.set_quiet") as quiet:
         result = invoke("-c", "net", "-f", "g.fa", "-o", "-", *text.split())
