@@ -23,13 +23,12 @@ ln -sfn "$data/stripe_seq" stripe_seq
 
 prepare() {
     [ -f "$2" ] || gexpr prepare --fasta "$data/sacCer3.fa.gz" --tracks "$1" -o "$2" --context-length 16384 \
-        --bin-size 16 --crop-bp 512 --valid chrVIII --test chrI,chrIX "${@:3}"
+        --bin-size 16 --crop-bp 512 --valid chrVIII --test chrI,chrIX
 }
-prepare tracks.tsv yeast.h5 --soft-clip 64
-prepare tracks.tsv counts.h5 # without the clip: what the model is judged against
+prepare tracks.tsv yeast.h5
 prepare replicate_1.tsv replicate_1.h5
 prepare replicate_2.tsv replicate_2.h5
 
 gexpr train "$config.yaml" -o "runs/$config" "$@"
-gexpr evaluate -c "runs/$config/checkpoint" -d counts.h5 -g "$data/genes.bed.gz" \
+gexpr evaluate -c "runs/$config/checkpoint" -d yeast.h5 -g "$data/genes.bed.gz" \
     --replicates replicate_1.h5,replicate_2.h5 -o "evaluations/$config"
