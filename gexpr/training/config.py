@@ -194,7 +194,8 @@ class TrainingConfig:
     """Batches, precision, validation, selection and limits.
 
     ``steps_per_epoch`` null is one pass over the training windows. ``patience`` (epochs without a
-    better ``metric``) null switches early stopping off. ``max_minutes`` counts the training time of
+    better ``metric``) null switches early stopping off. ``max_steps`` ends training before
+    the schedule's end. ``max_minutes`` counts the training time of
     all resumptions together. ``init`` is a checkpoint whose weights are the start.
     """
 
@@ -209,13 +210,14 @@ class TrainingConfig:
     select: str = "best"
     save_minutes: float = 5.0
     max_minutes: float | None = None
+    max_steps: int | None = None
     init: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate"):
             value = getattr(self, name)
             _require(value >= 1, f"training.{name} is {value}; it must be 1 or more")
-        for name in ("steps_per_epoch", "valid_batch_size", "patience"):
+        for name in ("steps_per_epoch", "valid_batch_size", "patience", "max_steps"):
             value = getattr(self, name)
             _require(
                 value is None or value >= 1, f"training.{name} is {value}; it must be 1 or more, or null"
@@ -281,7 +283,7 @@ class TrainConfig:
         """The part of ``to_dict()`` that determines the weights: what may not change on resuming."""
         content = self.to_dict()
         del content["output"], content["data"]["path"]
-        for name in ("save_minutes", "max_minutes", "valid_batch_size", "select"):
+        for name in ("save_minutes", "max_minutes", "max_steps", "valid_batch_size", "select"):
             del content["training"][name]
         return content
 

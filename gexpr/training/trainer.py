@@ -343,7 +343,7 @@ class _Run:
                     tick()
                     if not finished:
                         self._interrupt()
-                if self.step >= total:
+                if self.step >= (total if settings.max_steps is None else min(total, settings.max_steps)):
                     reason = "steps"
                     break
                 if settings.patience is not None and self.bad_epochs >= settings.patience:

@@ -266,6 +266,14 @@ def test_time_ends_training_with_a_checkpoint_and_more_time_goes_on(config, refe
     assert all(torch.equal(tensor, expected["model"][name]) for name, tensor in state["model"].items())
 
 
+def test_max_steps_ends_training_early_and_more_steps_go_on(config, reference, tmp_path):
+    result = train(replace(config, "training", max_steps=3), tmp_path, device="cpu", threads=1)
+    assert result.reason == "steps" and result.steps == 3
+    train(config, tmp_path, device="cpu", threads=1)
+    state, expected = (load_state(folder / "last.ckpt") for folder in (tmp_path, reference))
+    assert all(torch.equal(tensor, expected["model"][name]) for name, tensor in state["model"].items())
+
+
 def test_early_stopping(config, tmp_path):
     # A vanishing learning rate changes nothing, so the first epoch stays the best.
     frozen = replace(replace(config, "optimizer", lr=1e-30, ema_decay=0.0), "training", patience=2)
