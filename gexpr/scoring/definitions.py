@@ -114,7 +114,8 @@ class Mask(NamedTuple):
     """Which output bins are scored.
 
     ``distance`` None scores all of them; otherwise a bin counts when at least one of its bases
-    lies within ``distance`` bp of the variant's reference bases.
+    lies within ``distance`` bp of the variant's reference bases; those of an insertion are its two
+    neighbors.
     """
 
     distance: int | None = None

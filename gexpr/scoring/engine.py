@@ -255,10 +255,12 @@ class VariantScorer:
             return torch.ones(
                 (len(places), predictor.target_length), dtype=torch.bool, device=predictor.device
             )
-        changed = [max(1, batch.items[place].edit[0]) for place in places]
-        first = predictor.context_length // 2 - predictor.first_base
-        low = first - self.mask.distance
-        high = torch.tensor(changed, device=predictor.device)[:, None] + first + self.mask.distance
+        lengths = torch.tensor([batch.items[place].edit[0] for place in places], device=predictor.device)
+        lengths = lengths[:, None]
+        start = predictor.context_length // 2 - predictor.first_base
+        # An insertion has no reference base; it lies between two, and its score on the left one.
+        low = torch.where(lengths == 0, start - 1, start) - self.mask.distance
+        high = start + lengths.clamp_min(1) + self.mask.distance
         return ((bins + 1) * predictor.bin_size > low) & (bins * predictor.bin_size < high)
 
     def _batches(self, variants: Sequence[Variant]) -> Iterator[_Batch]:
