@@ -117,6 +117,12 @@ def prediction(function: Command) -> Command:
             help="Average over windows moved by these numbers of bp, such as -1,0,1.",
         ),
         click.option(
+            "--unsquash/--no-unsquash",
+            default=True,
+            show_default=True,
+            help="Bring tracks whose target was squashed (tracks.tsv, column transform) back to counts.",
+        ),
+        click.option(
             "--batch-size",
             type=click.IntRange(min=1),
             metavar="N",

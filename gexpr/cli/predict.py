@@ -27,6 +27,7 @@ def command(
     tracks: str | None,
     reverse_complement: bool,
     shifts: tuple[int, ...],
+    unsquash: bool,
     batch_size: int | None,
     device: str,
     precision: str,
@@ -48,7 +49,7 @@ def command(
       gexpr predict -c yeast-tss -f sacCer3.fa.gz -t 0 -o profiles.h5 regions.bed
 
     Exit codes: 0 success; 1 the input or the environment is at fault, nothing was written;
-    2 wrong usage.
+    2 wrong usage; 130, 143 stopped by Ctrl-C or SIGTERM, nothing was written.
     """
     from gexpr.genome.examples import resolve_bed, resolve_fasta
     from gexpr.runs.common import ModelOptions
@@ -69,6 +70,7 @@ def command(
                 device=device,
                 precision=precision,
                 threads=threads,
+                unsquash=unsquash,
             ),
             contig_aliases=contig_aliases,
             format=format,

@@ -65,6 +65,11 @@ from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_statisti
     metavar="SHARE",
     help="Stop before scoring when more alleles than this disagree with the FASTA.",
 )
+@click.option(
+    "--allow-unknown-contigs",
+    is_flag=True,
+    help="Score the rest even when more than this share of the alleles lie on contigs that FASTA lacks.",
+)
 @options.contig_aliases
 @click.option(
     "--top",
@@ -90,6 +95,7 @@ def command(
     mask: Mask,
     reverse_complement: bool,
     shifts: tuple[int, ...],
+    unsquash: bool,
     batch_size: int | None,
     device: str,
     precision: str,
@@ -99,6 +105,7 @@ def command(
     long: bool,
     max_allele_length: int,
     max_ref_mismatch: float,
+    allow_unknown_contigs: bool,
     contig_aliases: str | None,
     top: int,
     strict: bool,
@@ -120,7 +127,8 @@ def command(
           -t '*diamide*' --long -o scores.tsv.gz -
 
     Exit codes: 0 success; 1 the input or the environment is at fault, nothing was written;
-    2 wrong usage; 3 with --strict, the output is complete but some alleles were not scored.
+    2 wrong usage; 3 with --strict, the output is complete but some alleles were not scored;
+    130, 143 stopped by Ctrl-C or SIGTERM, nothing was written.
     """
     from gexpr.genome.examples import resolve_fasta, resolve_vcf
     from gexpr.runs.common import ModelOptions
@@ -141,6 +149,7 @@ def command(
                 device=device,
                 precision=precision,
                 threads=threads,
+                unsquash=unsquash,
             ),
             statistics=stats,
             pseudocount=pseudocount,
@@ -148,6 +157,7 @@ def command(
             average=average,
             max_allele_length=max_allele_length,
             max_ref_mismatch=max_ref_mismatch,
+            allow_unknown_contigs=allow_unknown_contigs,
             contig_aliases=contig_aliases,
             format=format,
             dtype=dtype,

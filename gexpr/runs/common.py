@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +18,51 @@ from numpy.typing import NDArray
 
 import gexpr
 from gexpr import checkpoints, logs
-from gexpr.errors import ConfigError
+from gexpr.errors import ConfigError, GexprError
 from gexpr.genome.fasta import Fasta
 from gexpr.models.base import SequenceModel
 from gexpr.scoring.devices import device_kind, resolve_device
 from gexpr.scoring.predictor import Predictor, model_tracks
 from gexpr.scoring.tracks import select_tracks
+
+
+class Terminated(GexprError):
+    """A signal asked the process to end; what was being written has been removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; no output was written")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn the first SIGTERM or SIGHUP inside the block into :class:`Terminated`; a second one ends at once.
+
+    Without it such a signal ends the process where it stands and leaves unfinished files behind.
+    Signals that are ignored (``nohup``) or handled already are left alone, and so are threads
+    other than the main one, which cannot take signals.
+    """
+    taken: list[int] = []
+
+    def restore() -> None:
+        while taken:
+            signal.signal(taken.pop(), signal.SIG_DFL)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        restore()
+        raise Terminated(number)
+
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                    signal.signal(number, stop)
+                    taken.append(number)
+        yield
+    finally:
+        restore()
+
 
 DTYPES = ("float32", "float16")
 
@@ -37,6 +82,7 @@ class ModelOptions(NamedTuple):
     device: str = "auto"
     precision: str = "fp32"
     threads: int | None = None
+    unsquash: bool = True
 
 
 def open_predictor(options: ModelOptions) -> Predictor:
@@ -61,20 +107,28 @@ def open_predictor(options: ModelOptions) -> Predictor:
         reverse_complement=options.reverse_complement,
         shifts=options.shifts,
         precision=options.precision,
+        unsquash=options.unsquash,
     )
 
 
 def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str, Any]:
     """Attributes of an output: everything about the model that determines a prediction."""
     info = checkpoints.describe(options.checkpoint)
+    settings = {
+        "architecture": info.architecture,
+        "settings": info.settings,
+        "tracks": [(each.index, each.strand_pair, each.scale, each.transform) for each in info.tracks],
+    }
     return {
         "gexpr_version": gexpr.__version__,
         "torch_version": str(torch.__version__),
         "checkpoint": info.name,
         "checkpoint_sha256": info.weights_sha256,
+        "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "architecture": info.architecture,
         "reverse_complement": predictor.reverse_complement,
         "shifts": ",".join(map(str, predictor.shifts)),
+        "unsquash": predictor.unsquash,
         "precision": predictor.precision,
         "batch_size": predictor.batch_size,
         "device": device_kind(predictor.device),

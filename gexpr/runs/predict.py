@@ -20,6 +20,7 @@ from gexpr.runs.common import (
     describe_fasta,
     describe_predictor,
     open_predictor,
+    terminable,
 )
 from gexpr.scoring.regions import predict_regions, region_spans
 from gexpr.writers.output import AtomicOutput, output_format
@@ -103,7 +104,7 @@ def predict(bed: str, fasta: str, output: str, options: PredictOptions) -> Predi
         GexprError: bad input, options or environment.
     """
     format = output_format(output, options.format, SUFFIXES)
-    with AtomicOutput(output) as claimed:
+    with terminable(), AtomicOutput(output) as claimed:
         regions = read_bed(bed)
         if format == "npz" and len(regions) != 1:
             raise ConfigError(

@@ -30,6 +30,7 @@ from gexpr.runs.common import (
     describe_fasta,
     describe_predictor,
     open_predictor,
+    terminable,
 )
 from gexpr.scoring import realign
 from gexpr.scoring.definitions import ALL_BINS, AVERAGES, STATISTICS, Mask, canonical_statistic
@@ -64,6 +65,7 @@ class ScoreOptions:
         average: ``predictions`` or ``scores``.
         max_allele_length: bases; longer alleles get the status ``too_long``.
         max_ref_mismatch: the share of alleles that may disagree with the FASTA before the run stops.
+        allow_unknown_contigs: run even when more alleles than that share lie on contigs that the FASTA lacks.
         contig_aliases: a table of contig names, or None.
         format: ``hdf5``, ``tsv`` or None for the output's suffix.
         dtype: ``float32`` or ``float16``.
@@ -82,6 +84,7 @@ class ScoreOptions:
     average: str = "predictions"
     max_allele_length: int = 2000
     max_ref_mismatch: float = 0.10
+    allow_unknown_contigs: bool = False
     contig_aliases: str | None = None
     format: str | None = None
     dtype: str = "float32"
@@ -182,7 +185,7 @@ def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> 
     format = output_format(output, options.format, SUFFIXES)
     if options.long and format != "tsv":
         raise ConfigError(f"--long is a form of TSV; the output's format is {format}")
-    with AtomicOutput(output) as claimed:
+    with terminable(), AtomicOutput(output) as claimed:
         predictor = open_predictor(options.model)
         genome = Fasta(fasta)
         aliases = read_aliases(options.contig_aliases) if options.contig_aliases else None
@@ -202,7 +205,7 @@ def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> 
             average=options.average,
         )
         source = open_vcf(vcf)
-        found = scan(source, reader, options.max_ref_mismatch)
+        found = scan(source, reader, options.max_ref_mismatch, options.allow_unknown_contigs)
         for message in found.warnings:
             logs.warning(message)
         if found.renamed:

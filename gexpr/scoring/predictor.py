@@ -55,9 +55,11 @@ class Predictor:
         shifts: displacements of the window in bp to average over; a positive shift moves the
             window to the right.
         precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
+        unsquash: invert ``squashed:...`` transforms; False leaves those tracks as the model predicts them.
 
     Raises:
-        ConfigError: a value that is not allowed, or tracks whose transform cannot be inverted.
+        ConfigError: a value that is not allowed, shifts that would move a window's middle out of its
+            output, or tracks whose transform cannot be inverted.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Predictor:
         reverse_complement: bool = True,
         shifts: Sequence[int] = (0,),
         precision: str = "fp32",
+        unsquash: bool = True,
     ) -> None:
         self.device = torch.device(device)
         if batch_size is not None and batch_size < 1:
@@ -94,6 +97,11 @@ class Predictor:
         self.precision = precision
         self.flank = max(abs(shift) for shift in self.shifts)
         """Bases that a window needs beyond the context on each side, for the shifts."""
+        if 2 * self.flank >= self.target_length * self.bin_size:
+            raise ConfigError(
+                f"a shift of {self.flank} bp leaves the {self.target_length * self.bin_size:,} bp that the "
+                "model predicts around the middle of its window: give shifts of less than half of that"
+            )
         self.window_length = self.context_length + 2 * self.flank
 
         known = model_tracks(model)
@@ -102,7 +110,12 @@ class Predictor:
             raise ConfigError(f"track indices must lie between 0 and {len(known) - 1}, not {indices}")
         self.tracks = [known[index] for index in indices]
         pairs = [track.strand_pair if track.strand_pair >= 0 else track.index for track in self.tracks]
-        self._natural = NaturalScale(self.tracks)
+        # On the reverse complement a column holds its partner's prediction, in the partner's scale.
+        self.unsquash = unsquash
+        self._natural = {
+            False: NaturalScale(self.tracks, unsquash),
+            True: NaturalScale([known[index] for index in pairs], unsquash),
+        }
         self._outputs = {False: self._head_columns(model, indices), True: self._head_columns(model, pairs)}
 
         if precision == "bf16":
@@ -137,7 +150,7 @@ class Predictor:
     def predict_passes(
         self, codes: NDArray[np.uint8] | torch.Tensor, *, reverse_only: bool = False
     ) -> Iterator[tuple[Pass, torch.Tensor]]:
-        """Predictions of one batch, pass by pass.
+        """Predictions of one batch, pass by pass, squashed transforms being inverted in each.
 
         Args:
             codes: uint8 (n, window_length), n at most ``batch_size``; the context without shift
@@ -167,7 +180,7 @@ class Predictor:
                 each = each._replace(reverse=True)
             start = self.flank + each.shift
             window = batch[:, start : start + self.context_length]
-            yield each, self._natural(self._forward(window, each.reverse)[:count])
+            yield each, self._natural[each.reverse](self._forward(window, each.reverse)[:count])
 
     @torch.inference_mode()
     def _forward(self, window: torch.Tensor, reverse: bool) -> torch.Tensor:

@@ -91,12 +91,13 @@ class NaturalScale:
 
     Args:
         tracks: the tracks, in the order of the predictions' last axis.
+        unsquash: False leaves squashed tracks as they are, whatever their form.
 
     Raises:
-        ConfigError: a transform is unknown or cannot be inverted.
+        ConfigError: a transform is unknown or, with ``unsquash``, cannot be inverted.
     """
 
-    def __init__(self, tracks: Sequence[Track]) -> None:
+    def __init__(self, tracks: Sequence[Track], unsquash: bool = True) -> None:
         groups: dict[tuple[Squash, float], list[int]] = {}
         for column, track in enumerate(tracks):
             if track.transform in ("count", "linear", *LOG_UNITS):
@@ -106,7 +107,8 @@ class NaturalScale:
                     f"track {track.id!r} has the unknown transform {track.transform!r} "
                     "(known: count, squashed:..., log2, ln, linear)"
                 )
-            groups.setdefault((parse_squash(track.transform), track.scale), []).append(column)
+            if unsquash:
+                groups.setdefault((parse_squash(track.transform), track.scale), []).append(column)
         self._groups = groups
 
     def __call__(self, predictions: torch.Tensor) -> torch.Tensor:

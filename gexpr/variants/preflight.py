@@ -41,7 +41,12 @@ class VcfSummary:
     warnings: list[str] = field(default_factory=list)
 
 
-def scan(source: VcfSource, reader: AlleleReader, max_ref_mismatch: float = 0.10) -> VcfSummary:
+def scan(
+    source: VcfSource,
+    reader: AlleleReader,
+    max_ref_mismatch: float = 0.10,
+    allow_unknown_contigs: bool = False,
+) -> VcfSummary:
     """Read a VCF from end to end and judge every allele.
 
     Args:
@@ -50,6 +55,7 @@ def scan(source: VcfSource, reader: AlleleReader, max_ref_mismatch: float = 0.10
         max_ref_mismatch: the largest share of alleles that may disagree with the FASTA (REF unlike the
             FASTA, POS 0, past the contig's end), and, counted separately, that may lie on contigs which
             it lacks. Each needs at least :data:`MIN_CHECKED` alleles to stop the run. 1 never stops.
+        allow_unknown_contigs: only warn of alleles on contigs that the FASTA lacks, however many.
 
     Raises:
         InputError: a fault of the file (see :mod:`gexpr.variants.vcf`), or one of the shares is too large;
@@ -89,7 +95,8 @@ def scan(source: VcfSource, reader: AlleleReader, max_ref_mismatch: float = 0.10
     if checked >= MIN_CHECKED and mismatched > max_ref_mismatch * checked:
         message = _mismatch_message(source, reader, counts, shifted, mismatched, checked, example)
         raise InputError(message, path=source.path)
-    if located >= MIN_CHECKED and counts["contig_not_in_fasta"] > max_ref_mismatch * located:
+    too_many = located >= MIN_CHECKED and counts["contig_not_in_fasta"] > max_ref_mismatch * located
+    if too_many and not allow_unknown_contigs:
         raise InputError(_unknown_message(reader, unknown, located), path=source.path)
     warnings = []
     if not records:
@@ -155,13 +162,17 @@ def _mismatch_message(
 
 def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) -> str:
     count = sum(unknown.values())
+    partial = (
+        "a FASTA of some contigs only: add --allow-unknown-contigs to score the alleles that it has, "
+        "the others get the status contig_not_in_fasta"
+    )
+    naming = "other names for the same contigs: give them with --contig-aliases"
+    cause = f"{partial}; or {naming}" if count < located else f"{naming}; or another assembly"
     names = ", ".join(reader.fasta.names[:3]) + (", ..." if len(reader.fasta.names) > 3 else "")
     return (
         f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA "
         f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}. "
-        "Likely cause: other names for the same contigs (give them "
-        "with --contig-aliases), another assembly, or a FASTA of some contigs only (then allow it with "
-        "--max-ref-mismatch 1)"
+        "Likely cause: " + cause
     )
 
 

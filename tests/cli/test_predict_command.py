@@ -29,8 +29,8 @@ def invoke(*arguments: str, **settings) -> Result:
 def test_defaults_and_every_option() -> None:
     with mock.patch(CALL) as call:
         assert invoke("-c", "net", "-f", "g.fa", "-o", "o.h5", "r.bed").exit_code == 0
-        text = "--format npz -t 0-1 --no-rc --shifts 0,2 --batch-size 3 --device cpu --precision fp16"
-        rest = "--threads 2 --dtype float16 --contig-aliases n.tsv --quiet example"
+        text = "--format npz -t 0-1 --no-rc --shifts 0,2 --no-unsquash --batch-size 3 --device cpu"
+        rest = "--precision fp16 --threads 2 --dtype float16 --contig-aliases n.tsv --quiet example"
         result = invoke("-c", "net", "-f", "example", "-o", "o", *text.split(), *rest.split())
         assert result.exit_code == 0, result.output
     assert call.call_args_list[0] == mock.call(
@@ -38,7 +38,7 @@ def test_defaults_and_every_option() -> None:
     )
     bed, fasta, output, options = call.call_args_list[1].args
     assert bed.endswith(".bed") and Path(bed).is_file() and Path(fasta).is_file() and output == "o"
-    model = ModelOptions("net", "0-1", False, (0, 2), 3, "cpu", "fp16", 2)
+    model = ModelOptions("net", "0-1", False, (0, 2), 3, "cpu", "fp16", 2, False)
     assert options == PredictOptions(model=model, contig_aliases="n.tsv", format="npz", dtype="float16")
 
 

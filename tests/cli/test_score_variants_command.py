@@ -68,9 +68,10 @@ def test_defaults() -> None:
 def test_every_option() -> None:
     text = (
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
-        "--shifts -1,0,1 --batch-size 3 --device cuda:1 --precision tf32 --threads 2 "
+        "--shifts -1,0,1 --no-unsquash --batch-size 3 --device cuda:1 --precision tf32 --threads 2 "
         "--average scores --dtype float16 --long "
-        "--max-allele-length 50 --max-ref-mismatch 0.5 --contig-aliases names.tsv --top 7 --strict --quiet -"
+        "--max-allele-length 50 --max-ref-mismatch 0.5 --allow-unknown-contigs "
+        "--contig-aliases names.tsv --top 7 --strict --quiet -"
     )
     with mock.patch(CALL) as call, mock.patch("gexpr.logs.set_quiet") as quiet:
         result = invoke("-c", "net", "-f", "g.fa", "-o", "-", *text.split())
@@ -90,6 +91,7 @@ def test_every_option() -> None:
                 device="cuda:1",
                 precision="tf32",
                 threads=2,
+                unsquash=False,
             ),
             statistics=("SAD", "logFC"),
             pseudocount=0.5,
@@ -97,6 +99,7 @@ def test_every_option() -> None:
             average="scores",
             max_allele_length=50,
             max_ref_mismatch=0.5,
+            allow_unknown_contigs=True,
             contig_aliases="names.tsv",
             format="tsv",
             dtype="float16",
@@ -193,6 +196,7 @@ def test_strict_exits_with_3_and_a_complete_output(folder: Path, tmp_path: Path)
         (["-f", "no-such.fa"], "no-such.fa"),
         (["-o", "no/such/folder/a.h5"], "does not exist"),
         (["-o", "a.xlsx"], "known suffixes: .h5"),
+        (["--shifts", "0,192"], "a shift of 192 bp leaves the 384 bp"),
         (["-o", "a.h5", "--long"], "--long is a form of TSV"),
         (["--contig-aliases", "no-such.tsv"], "no-such.tsv"),
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -54,10 +56,11 @@ def test_every_allele_gets_one_row_in_order(inputs, options, tmp_path: Path, cap
         assert file["snp"].asstr()[0] == "v40" and file["snp"].asstr()[-6].startswith("1_501_")
         assert file["chr"].asstr()[-6] == "1"
         attributes = dict(file.attrs)
-    for name in ("checkpoint_sha256", "fasta_digest", "vcf_sha256"):
+    for name in ("checkpoint_sha256", "settings_sha256", "fasta_digest", "vcf_sha256"):
         assert len(attributes[name]) == 64
     assert attributes["contig_aliases"] == "1=chr1" and attributes["statistics"] == "logFC,SAD"
     assert attributes["batch_size"] == 4 and attributes["device"] == "cpu" and attributes["shifts"] == "0"
+    assert attributes["unsquash"] and attributes["reverse_complement"]
     assert not any(str(inputs.folder) in str(value) for value in attributes.values())
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -88,6 +91,34 @@ def test_two_equal_runs_give_equal_bytes(inputs, options, tmp_path: Path) -> Non
     for name in ("a.h5", "b.h5"):
         run(inputs, options, tmp_path / name)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_what_was_averaged_and_unsquashed_is_recorded(inputs, options, tmp_path: Path) -> None:
+    model = options.model._replace(reverse_complement=False, shifts=(-1, 0, 2), unsquash=False)
+    run(inputs, options, tmp_path / "a.h5", model=model, average="scores")
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file.attrs["shifts"] == "-1,0,2" and file.attrs["average"] == "scores"
+        assert not file.attrs["reverse_complement"] and not file.attrs["unsquash"]
+
+
+def test_a_change_of_settings_or_tracks_changes_the_digest(inputs, options, tmp_path: Path) -> None:
+    """The weights' own digest says nothing of the random blocks' seed or of a track's transform."""
+    digests = {}
+    for name in ("same", "seed", "transform"):
+        folder = Path(shutil.copytree(inputs.checkpoint, tmp_path / name))
+        if name == "seed":
+            config = json.loads((folder / "config.json").read_text())
+            config["settings"]["seed"] = 12345
+            (folder / "config.json").write_text(json.dumps(config))
+        if name == "transform":
+            table = (folder / "tracks.tsv").read_text()
+            (folder / "tracks.tsv").write_text(table.replace("count\n", "squashed:power,exponent=0.5\n", 1))
+        model = options.model._replace(checkpoint=str(folder))
+        run(inputs, options, tmp_path / "a.h5", model=model, top=0)
+        with h5py.File(tmp_path / "a.h5") as file:
+            digests[name] = (file.attrs["checkpoint_sha256"], file.attrs["settings_sha256"])
+    assert len({weights for weights, _ in digests.values()}) == 1
+    assert len({settings for _, settings in digests.values()}) == 3
 
 
 def test_the_order_of_the_file_does_not_change_a_score(inputs, options, tmp_path: Path) -> None:

@@ -95,6 +95,27 @@ def test_squashed_tracks_are_averaged_in_natural_scale() -> None:
     assert np.allclose(Predictor(model, batch_size=1).predict(codes).numpy(), (forward + reverse) / 2)
 
 
+def test_the_reverse_strand_is_inverted_in_the_scale_of_the_partner() -> None:
+    model = BaseCounts()
+    squash = "squashed:power,exponent=0.5"
+    model.tracks = [track._replace(transform=squash, scale=1.0 + track.index) for track in model.tracks]
+    codes = random_codes(1)
+    forward = (counts(codes) / np.float32([1, 2, 3, 4])) ** 2
+    reverse = ((counts(reverse_complement(codes))[:, ::-1] / np.float32([1, 2, 3, 4])) ** 2)[..., ::-1]
+    assert np.allclose(Predictor(model, batch_size=1).predict(codes).numpy(), (forward + reverse) / 2)
+
+
+def test_squashed_tracks_can_be_left_squashed() -> None:
+    model = Unpaired()
+    model.tracks = [track._replace(transform="squashed:in a way nobody knows") for track in model.tracks]
+    codes = random_codes(1)
+    forward, reverse = counts(codes), counts(reverse_complement(codes))[:, ::-1]
+    left = Predictor(model, batch_size=1, unsquash=False).predict(codes).numpy()
+    assert np.allclose(left, (forward + reverse) / 2)
+    with pytest.raises(ConfigError, match="cannot be inverted"):
+        Predictor(model, batch_size=1)
+
+
 def test_the_model_goes_back_as_it_came() -> None:
     model = CenterBase()
     model.train()
@@ -151,6 +172,8 @@ def test_other_errors_of_the_model_are_not_hidden() -> None:
         {"batch_size": 0},
         {"shifts": ()},
         {"shifts": (1, 1)},
+        {"shifts": (0, 16)},
+        {"shifts": (-16,)},
         {"precision": "fp8"},
         {"tracks": []},
         {"tracks": [4]},

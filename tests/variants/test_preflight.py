@@ -101,6 +101,11 @@ def test_shifted_positions_are_recognised(
         scan(open_vcf(write(b"".join(snvs(fasta, 300, shift)))), reader)
 
 
+def test_unknown_contigs_being_allowed_allows_no_mismatch(write: Write, reader: AlleleReader) -> None:
+    with pytest.raises(InputError, match="do not fit the FASTA"):
+        scan(open_vcf(write(b"".join(wrong(120)))), reader, allow_unknown_contigs=True)
+
+
 def test_another_assembly_is_recognised_by_contig_lengths(write: Write, reader: AlleleReader) -> None:
     header = (
         b"##fileformat=VCFv4.2\n##contig=<ID=1,length=600>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -120,6 +125,14 @@ def test_unknown_contigs_over_the_limit_stop(write: Write, reader: AlleleReader,
     unknown = [row.replace(b"chr1", b"NC_000001.11") for row in rows[:12]]
     with pytest.raises(InputError, match=r"12 of 112 .*NC_000001.11 \(12\).*--contig-aliases"):
         scan(open_vcf(write(b"".join(rows + unknown))), reader)
+    with pytest.raises(InputError, match="some contigs only: add --allow-unknown-contigs"):
+        scan(open_vcf(write(b"".join(rows + unknown))), reader)
+    allowed = scan(open_vcf(write(b"".join(rows + unknown))), reader, allow_unknown_contigs=True)
+    assert allowed.by_status == {"ok": 100, "contig_not_in_fasta": 12}
+    assert "12 alleles lie on contigs that the FASTA lacks" in allowed.warnings[0]
+    with pytest.raises(InputError) as nothing_found:
+        scan(open_vcf(write(b"".join(unknown * 10))), reader)
+    assert "--allow-unknown-contigs" not in str(nothing_found.value)
     assert scan(open_vcf(write(b"".join(rows + unknown[:5]))), reader).unknown_contigs == {"NC_000001.11": 5}
     aliased = AlleleReader(fasta, ContigMap(fasta.names, {"NC_000001.11": "chr1"}))
     summary = scan(open_vcf(write(b"".join(rows + unknown))), aliased)
