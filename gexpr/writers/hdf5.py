@@ -89,8 +89,11 @@ class Hdf5Output:
 
     def check(self) -> None:
         """Raise the first failed write, if there was one."""
-        if self._guard.error is not None:
-            raise self.output.failure(self._guard.error) from self._guard.error
+        error = self._guard.error
+        if isinstance(error, OSError):
+            raise self.output.failure(error) from error
+        if error is not None:
+            raise error
 
     def commit(self) -> None:
         """Close the file and give it its name."""

@@ -203,9 +203,9 @@ class BgzfFile:
 class GuardedFile(io.RawIOBase):
     """A file for HDF5 that never fails while HDF5 is looking.
 
-    The HDF5 library can crash when a write fails (a full disk). Here the first failure is kept in
-    ``error`` and what could not be written is held in memory, so that the library can finish and
-    close; the caller raises the error then.
+    The HDF5 library can crash when a write fails: a full disk, or a signal that raises an exception.
+    Here the first failure is kept in ``error`` and what could not be written is held in memory, so
+    that the library can finish and close; the caller raises the error then.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -213,12 +213,12 @@ class GuardedFile(io.RawIOBase):
         self._position = 0
         self._size = 0
         self._lost: list[tuple[int, bytes]] = []
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
-    def _fail(self, error: OSError | ValueError) -> None:
+    def _fail(self, error: BaseException) -> None:
         # ValueError: the file was closed because the work failed elsewhere.
         if self.error is None:
-            self.error = error if isinstance(error, OSError) else OSError(str(error))
+            self.error = OSError(str(error)) if isinstance(error, ValueError) else error
 
     def readable(self) -> bool:
         return True
@@ -242,7 +242,7 @@ class GuardedFile(io.RawIOBase):
         if self.error is None:
             try:
                 self._file.truncate(self._size)
-            except (OSError, ValueError) as error:
+            except BaseException as error:
                 self._fail(error)
         return self._size
 
@@ -252,7 +252,7 @@ class GuardedFile(io.RawIOBase):
             try:
                 self._file.seek(self._position)
                 write_all(self._file, view)
-            except (OSError, ValueError) as error:
+            except BaseException as error:
                 self._fail(error)
         if self.error is not None:
             self._lost.append((self._position, bytes(view)))
@@ -274,7 +274,7 @@ class GuardedFile(io.RawIOBase):
                     break
                 view[done : done + len(piece)] = piece
                 done += len(piece)
-        except (OSError, ValueError) as error:
+        except BaseException as error:
             self._fail(error)
         for offset, data in self._lost:
             low, high = max(offset, start), min(offset + len(data), start + count)
@@ -287,5 +287,5 @@ class GuardedFile(io.RawIOBase):
         if self.error is None:
             try:
                 self._file.flush()
-            except (OSError, ValueError) as error:
+            except BaseException as error:
                 self._fail(error)
