@@ -190,11 +190,6 @@ def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> 
         genome = Fasta(fasta)
         aliases = read_aliases(options.contig_aliases) if options.contig_aliases else None
         limit = allele_limit(predictor)
-        if limit < options.max_allele_length:
-            logs.warning(
-                f"alleles longer than {limit:,} bases are not scored: the model predicts only "
-                f"{predictor.target_length * predictor.bin_size:,} bp"
-            )
         reader = AlleleReader(genome, ContigMap(genome.names, aliases), min(options.max_allele_length, limit))
         scorer = VariantScorer(
             predictor,
@@ -208,6 +203,11 @@ def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> 
         found = scan(source, reader, options.max_ref_mismatch, options.allow_unknown_contigs)
         for message in found.warnings:
             logs.warning(message)
+        if limit < options.max_allele_length and found.by_status.get("too_long"):
+            logs.warning(
+                f"alleles longer than {limit:,} bases are not scored: the model predicts only "
+                f"{predictor.target_length * predictor.bin_size:,} bp"
+            )
         if found.renamed:
             pairs = [f"{old} is {new}" for old, new in sorted(found.renamed.items())]
             logs.info(f"contig names: {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''} in the FASTA")

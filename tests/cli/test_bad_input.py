@@ -1,0 +1,662 @@
+"""Every kind of bad input at the command line: what the user is told, and that nothing is left behind.
+
+The readers' own tests go deeper; here each kind goes through a whole command once. A refusal is exit
+code 1, one line on stderr with the place of the fault, no traceback, no output and no unfinished file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from toy_models import save_tiny_checkpoint, write_fasta, write_vcf
+
+from gexpr.cli.main import main
+from gexpr.scoring.predictor import Predictor
+from gexpr.writers.output import BgzfFile
+
+HEADER = b"##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+HTML = b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}
+
+
+class Inputs(NamedTuple):
+    folder: Path
+    sequence: str
+    body: bytes
+
+    @property
+    def vcf(self) -> bytes:
+        return HEADER + self.body
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inputs]:
+    """tiny/, g.fa, v.vcf: a checkpoint, a genome and three records that can be scored."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("bad-input")
+    sequence = "".join(np.random.default_rng(5).choice(list("ACGT"), 1500))
+    save_tiny_checkpoint(folder / "tiny")
+    write_fasta(folder / "g.fa", {"chr1": sequence})
+    records = [("chr1", i + 1, f"v{i}", sequence[i], OTHER[sequence[i]]) for i in (300, 700, 1100)]
+    vcf = write_vcf(folder / "v.vcf", records)
+    yield Inputs(folder, sequence, vcf.read_bytes().split(b"INFO\n")[1])
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GEXPR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where outputs go; nothing else is in it."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def call(
+    good: Inputs, command: str, given: str | Path, output: str | Path, *arguments: str, **settings
+) -> Result:
+    fixed = ["-c", str(good.folder / "tiny"), "-f", str(good.folder / "g.fa"), "-o", str(output)]
+    quick = ["--device", "cpu", "--batch-size", "4", "--no-rc"]
+    return CliRunner().invoke(main, [command, *fixed, *quick, *arguments, str(given)], **settings)
+
+
+def refused(result: Result, out: Path, *words: str) -> None:
+    """Exit code 1, one line that holds all ``words``, and nothing left."""
+    assert result.exit_code == 1, result.output
+    lines = result.stderr.splitlines()
+    assert lines[-1].startswith("error: ") and sum(line.startswith("error: ") for line in lines) == 1
+    for word in words:
+        assert word in lines[-1], lines[-1]
+    assert "Traceback" not in result.output and "unexpected" not in result.output
+    assert result.stdout == "" and os.listdir(out) == []
+
+
+def accepted(result: Result, output: Path) -> list[list[str]]:
+    """The table's rows without its header, with exit code 0."""
+    assert result.exit_code == 0, result.output
+    assert "error" not in result.stderr and "Traceback" not in result.output
+    return [line.split("\t") for line in output.read_text().splitlines()[1:]]
+
+
+def bgzip(content: bytes, path: Path) -> bytes:
+    with open(path, "wb") as file:
+        writer = BgzfFile(file)
+        for start in range(0, len(content), 200):
+            writer._write_block(content[start : start + 200])
+        writer.finish()
+    return path.read_bytes()
+
+
+def block_starts(raw: bytes) -> list[int]:
+    starts, at = [], 0
+    while at < len(raw):
+        starts.append(at)
+        at += struct.unpack_from("<H", raw, at + 16)[0] + 1
+    return starts
+
+
+def no_end_marker(raw: bytes) -> tuple[bytes, int]:
+    return raw[:-28], len(raw) - 28
+
+
+def cut_at_a_block(raw: bytes) -> tuple[bytes, int]:
+    middle = block_starts(raw)[2]
+    return raw[:middle], middle
+
+
+def cut_inside_a_block(raw: bytes) -> tuple[bytes, int]:
+    middle = block_starts(raw)[2]
+    return raw[: middle + 40], middle
+
+
+def corrupt_block(raw: bytes) -> tuple[bytes, int]:
+    middle = block_starts(raw)[1]
+    return raw[: middle + 30] + bytes([raw[middle + 30] ^ 8]) + raw[middle + 31 :], middle
+
+
+BGZF_DAMAGE = [no_end_marker, cut_at_a_block, cut_inside_a_block, corrupt_block]
+
+
+# --- VCF ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", BGZF_DAMAGE)
+@pytest.mark.parametrize("stdin", [False, True])
+def test_damaged_bgzf_vcf(
+    damage: Callable[[bytes], tuple[bytes, int]], stdin: bool, good: Inputs, tmp_path: Path, out: Path
+) -> None:
+    raw, offset = damage(bgzip(good.vcf + good.body * 30, tmp_path / "v.vcf.gz"))
+    (tmp_path / "v.vcf.gz").write_bytes(raw)
+    if stdin:
+        result = call(good, "score-variants", "-", out / "a.h5", input=raw)
+    else:
+        result = call(good, "score-variants", tmp_path / "v.vcf.gz", out / "a.h5")
+    place = "standard input" if stdin else "v.vcf.gz"
+    refused(result, out, f"{place}, byte {offset}: ", "again")
+
+
+@pytest.mark.parametrize("cut", [1, 8, 30])
+def test_plain_gzip_vcf_cut_short(cut: int, good: Inputs, tmp_path: Path, out: Path) -> None:
+    raw = gzip.compress(good.vcf + good.body * 30)[:-cut]
+    (tmp_path / "v.vcf.gz").write_bytes(raw)
+    result = call(good, "score-variants", tmp_path / "v.vcf.gz", out / "a.tsv")
+    refused(result, out, f"v.vcf.gz, byte {len(raw)}: ", "cut short", "again")
+
+
+BAD_VCF: dict[str, tuple[bytes, int | None, str]] = {
+    # name: content ({} is the good body), line, words
+    "cut in the middle of a line": (HEADER + b"{}chr1\t50", 6, "ends in the middle of this line"),
+    "cut after a column": (HEADER + b"{}chr1\t50\t.\tA\tC\t.", 6, "cut short; copy or make it again"),
+    "too few columns": (HEADER + b"chr1\t50\t.\tA\n{}", 3, "4 column(s) where the #CHROM line has 8"),
+    "too many columns": (HEADER + b"chr1\t50\t.\tA\tC\t.\t.\t.\tGT\n", 3, "9 column(s) where"),
+    "columns separated by spaces": (HEADER + b"chr1 50 . A C . . .\n", 3, "VCF needs tabs"),
+    "POS is a word": (HEADER + b"{}chr1\tten\t.\tA\tC\t.\t.\t.\n", 6, "POS 'ten' is not a whole number"),
+    "POS is a fraction": (HEADER + b"chr1\t1.5\t.\tA\tC\t.\t.\t.\n", 3, "POS '1.5' is not a whole number"),
+    "POS is negative": (HEADER + b"chr1\t-5\t.\tA\tC\t.\t.\t.\n", 3, "POS '-5' is not a whole number"),
+    "POS has an exponent": (HEADER + b"chr1\t1e6\t.\tA\tC\t.\t.\t.\n", 3, "POS '1e6' is not a whole number"),
+    "POS is empty": (HEADER + b"chr1\t\t.\tA\tC\t.\t.\t.\n", 3, "POS '' is not a whole number"),
+    "POS has other digits": (
+        HEADER + "chr1\t٣٤\t.\tA\tC\t.\t.\t.\n".encode(),
+        3,
+        "is not a whole number",
+    ),
+    "POS is enormous": (HEADER + b"chr1\t" + b"9" * 25 + b"\t.\tA\tC\t.\t.\t.\n", 3, "POS has 25 digits"),
+    "empty CHROM": (HEADER + b"\t50\t.\tA\tC\t.\t.\t.\n", 3, "CHROM is empty"),
+    "empty REF": (HEADER + b"chr1\t50\t.\t\tC\t.\t.\t.\n", 3, "REF is empty"),
+    "empty ALT": (HEADER + b"chr1\t50\t.\tA\t\t.\t.\t.\n", 3, "ALT is empty"),
+    "an empty ALT among others": (HEADER + b"chr1\t50\t.\tA\tC,,G\t.\t.\t.\n", 3, "an empty allele in ALT"),
+    "NUL byte": (HEADER + b"{}chr1\t50\t.\tA\tC\0\t.\t.\t.\n", 6, "a NUL byte"),
+    "NUL byte in the header": (b"##fileformat=VCFv4.3\n##a=\0\n" + HEADER[21:], 2, "a NUL byte"),
+    "no ##fileformat": (HEADER[21:] + b"{}", 1, "the first line must be ##fileformat=VCFv4.x"),
+    "no #CHROM": (b"##fileformat=VCFv4.3\n{}", 2, "#CHROM POS ID REF ALT QUAL FILTER INFO is missing"),
+    "nothing behind ##": (b"##fileformat=VCFv4.3\n##source=x\n", 2, "ends before the line #CHROM"),
+    "#CHROM without columns": (b"##fileformat=VCFv4.3\n#CHROM\tPOS\n", 2, "tab-separated columns"),
+    "a # line between records": (HEADER + b"{}#comment\n{}", 6, "starts with '#' among the records"),
+    "a second header": (HEADER + b"{}" + HEADER, 6, "starts with '#' among the records"),
+    "a blank line between records": (HEADER + b"{}\n{}", 6, "a blank line between records"),
+    "0 bytes": (b"", None, "the file is empty (0 bytes)"),
+    "BOM": (b"\xef\xbb\xbf" + HEADER + b"{}", 1, "byte order mark (BOM); save it as UTF-8 without BOM"),
+    "UTF-16": ((HEADER.decode()).encode("utf-16"), None, "UTF-16 text; save it as UTF-8"),
+    "a web page": (HTML, None, "a web page (HTML/XML); a download probably failed: fetch it again"),
+    "a Git LFS pointer": (LFS, None, "a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    "a zip archive": (b"PK\x03\x04" + bytes(60), None, "a zip archive; unpack it first"),
+    "random bytes": (bytes(range(1, 256)), 1, "this is not a VCF"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VCF)
+def test_bad_vcf(name: str, good: Inputs, tmp_path: Path, out: Path) -> None:
+    content, line, words = BAD_VCF[name]
+    (tmp_path / "bad.vcf").write_bytes(content.replace(b"{}", good.body))
+    result = call(good, "score-variants", tmp_path / "bad.vcf", out / "a.h5")
+    refused(result, out, "bad.vcf: " if line is None else f"bad.vcf, line {line}: ", words)
+
+
+def test_a_fault_behind_many_good_records_leaves_nothing(good: Inputs, tmp_path: Path, out: Path) -> None:
+    """Everything before it could have been scored; nothing is, and nothing goes to standard output."""
+    (tmp_path / "bad.vcf").write_bytes(HEADER + good.body * 700 + b"chr1\tx\t.\tA\tC\t.\t.\t.\n")
+    result = call(good, "score-variants", tmp_path / "bad.vcf", "-")
+    refused(result, out, "bad.vcf, line 2103: ", "POS 'x'")
+
+
+def test_an_output_that_was_there_survives(good: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("precious\n")
+    (tmp_path / "bad.vcf").write_bytes(b"")
+    assert call(good, "score-variants", tmp_path / "bad.vcf", tmp_path / "a.tsv").exit_code == 1
+    assert (tmp_path / "a.tsv").read_text() == "precious\n"
+
+
+def test_missing_files_folders_and_addresses(good: Inputs, tmp_path: Path, out: Path) -> None:
+    for given, words in (
+        (tmp_path / "no.vcf", "no.vcf: no such file"),
+        (tmp_path, "this is a folder"),
+        ("https://example.org/v.vcf.gz", "download it first"),
+    ):
+        refused(call(good, "score-variants", given, out / "a.tsv"), out, words)
+        refused(call(good, "predict", given, out / "a.tsv"), out, words)
+        result = call(good, "score-variants", good.folder / "v.vcf", out / "a.tsv", "-f", str(given))
+        refused(result, out, words)
+
+
+@pytest.mark.parametrize("output", ["a.h5", "a.tsv", "a.tsv.gz"])
+def test_header_only(output: str, good: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "empty.vcf").write_bytes(HEADER)
+    result = call(good, "score-variants", tmp_path / "empty.vcf", tmp_path / output, "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == "warning: the VCF has a header but no records; the output will be empty\n"
+    if output == "a.h5":
+        with h5py.File(tmp_path / output) as file:
+            assert file["logFC"].shape == (0, 4) and file["snp"].shape == (0,)
+            assert len(file["target_ids"]) == 4
+    else:
+        opened = gzip.open if output.endswith(".gz") else open
+        with opened(tmp_path / output, "rt") as file:
+            assert len(file.read().splitlines()) == 1
+
+
+def contig_lines(vcf: bytes) -> bytes:
+    return vcf.replace(b"#CHROM", b"##contig=<ID=chr1,length=1500>\n#CHROM")
+
+
+def lower_case(vcf: bytes) -> bytes:
+    lines = [line.split(b"\t") for line in vcf.split(b"\n")]
+    return b"\n".join(
+        b"\t".join([*fields[:3], fields[3].lower(), fields[4].lower(), *fields[5:]])
+        if len(fields) > 5 and not fields[0].startswith(b"#")
+        else b"\t".join(fields)
+        for fields in lines
+    )
+
+
+def reverse_records(vcf: bytes) -> bytes:
+    return HEADER + b"".join(reversed(vcf[len(HEADER) :].splitlines(keepends=True)))
+
+
+ACCEPTED_VCF: dict[str, Callable[[bytes], bytes]] = {
+    "blank lines at the end": lambda vcf: vcf + b"\n\n\r\n",
+    "no newline at the end": lambda vcf: vcf[:-1],
+    "CRLF": lambda vcf: vcf.replace(b"\n", b"\r\n"),
+    "lower-case alleles": lower_case,
+    "contig lines in the header": contig_lines,
+    "duplicate IDs": lambda vcf: vcf.replace(b"v700", b"v300"),
+    "unsorted": reverse_records,
+    "plain gzip": gzip.compress,
+    "Latin-1 IDs": lambda vcf: vcf.replace(b"v700", b"v\xe9\xff"),
+    "samples": lambda vcf: vcf.replace(b"INFO\n", b"INFO\tFORMAT\tS1\n").replace(
+        b"\t.\t.\t.\n", b"\t.\t.\t.\tGT\t0/1\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED_VCF)
+def test_accepted_vcf(name: str, good: Inputs, tmp_path: Path) -> None:
+    expected = accepted(
+        call(good, "score-variants", good.folder / "v.vcf", tmp_path / "a.tsv"), tmp_path / "a.tsv"
+    )
+    (tmp_path / "v.vcf").write_bytes(ACCEPTED_VCF[name](good.vcf))
+    rows = accepted(call(good, "score-variants", tmp_path / "v.vcf", tmp_path / "b.tsv"), tmp_path / "b.tsv")
+    if name == "unsorted":
+        rows.reverse()
+    assert [row[5:] for row in rows] == [row[5:] for row in expected]
+    if name == "Latin-1 IDs":
+        assert rows[1][2] == "véÿ"
+    if name == "lower-case alleles":
+        assert all(row[3].islower() and row[4].islower() for row in rows)
+
+
+def test_alleles_that_cannot_be_scored_are_rows(good: Inputs, tmp_path: Path) -> None:
+    s = good.sequence
+    at = 500
+    records = [
+        (at + 1, s[at], "*", "star_allele"),
+        (at + 1, s[at], "<DEL>", "symbolic_alt"),
+        (at + 1, s[at], "<NON_REF>", "symbolic_alt"),
+        (at + 1, s[at], f"{s[at]}[chr1:900[", "breakend"),
+        (at + 1, s[at], f"]chr1:900]{s[at]}", "breakend"),
+        (at + 1, s[at], ".", "missing_alt"),
+        (at + 1, s[at], "R", "non_acgt_alt"),
+        (at + 1, s[at], s[at], "ref_equals_alt"),
+        (at + 1, s[at], s[at].lower(), "ref_equals_alt"),
+        (at + 1, s[at], s[at] + "ACGT" * 1000, "too_long"),
+        (at + 1, OTHER[s[at]], s[at], "ref_mismatch"),
+        (0, "A", "C", "pos_zero"),
+        (1501, "A", "C", "past_contig_end"),
+        (99999999999, "A", "C", "past_contig_end"),
+        (1499, s[1498:] + "A", "C", "past_contig_end"),
+        (at + 1, s[at], OTHER[s[at]], "ok"),
+    ]
+    write_vcf(tmp_path / "v.vcf", [("chr1", pos, ".", ref, alt) for pos, ref, alt, _ in records])
+    with open(tmp_path / "v.vcf", "a") as file:
+        file.write("chrUn\t5\t.\tA\tC,G\t.\t.\t.\n")
+    result = call(good, "score-variants", tmp_path / "v.vcf", tmp_path / "a.tsv")
+    rows = accepted(result, tmp_path / "a.tsv")
+    assert [row[5] for row in rows] == [*(status for *_, status in records), *["contig_not_in_fasta"] * 2]
+    assert all((row[6:] == ["nan"] * 4) == (row[5] != "ok") for row in rows)
+    assert "18 alleles of 17 records read, 1 scored" in result.stderr
+    assert "2 alleles lie on contigs that the FASTA lacks: chrUn (2)" in result.stderr
+    strict = call(good, "score-variants", tmp_path / "v.vcf", tmp_path / "b.tsv", "--strict")
+    assert strict.exit_code == 3
+    assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("mismatch", "REF and ALT are swapped; use the FASTA that the VCF was made from"),
+        ("0-based", "POS is 0-based"),
+        ("past the end", "past the contig's end: 120"),
+        ("unknown contig", "--contig-aliases"),
+        ("half unknown", "add --allow-unknown-contigs"),
+    ],
+)
+def test_too_many_alleles_that_do_not_fit_stop_the_run(
+    kind: str, words: str, good: Inputs, tmp_path: Path, out: Path
+) -> None:
+    s = good.sequence
+    records = []
+    for i in range(300, 420):
+        if kind == "mismatch":
+            records.append(("chr1", i + 1, ".", OTHER[s[i]], s[i]))
+        elif kind == "past the end":
+            records.append(("chr1", i + 5000, ".", "A", "C"))
+        else:
+            chrom = "NC_1" if kind == "unknown contig" or (kind == "half unknown" and i % 2) else "chr1"
+            records.append((chrom, i + (kind != "0-based"), ".", s[i], OTHER[s[i]]))
+    write_vcf(tmp_path / "v.vcf", records)
+    result = call(good, "score-variants", tmp_path / "v.vcf", out / "a.h5")
+    refused(result, out, "v.vcf: ", "g.fa", words)
+    if kind == "half unknown":
+        allowed = call(
+            good, "score-variants", tmp_path / "v.vcf", tmp_path / "a.tsv", "--allow-unknown-contigs"
+        )
+        rows = accepted(allowed, tmp_path / "a.tsv")
+        assert sum(row[5] == "ok" for row in rows) == 60 and len(rows) == 120
+
+
+# --- BED ----------------------------------------------------------------------------------------
+
+BAD_BED: dict[str, tuple[bytes, int | None, str]] = {
+    "zero length": (b"chr1\t1\t90\nchr1\t50\t50\n", 2, "zero-length interval chr1:50-50"),
+    "reversed": (b"track x\nchr1\t60\t50\n", 2, "reversed interval chr1:60-50"),
+    "two columns": (b"chr1\t50\n", 1, "2 column(s) where BED needs at least three"),
+    "start is a word": (b"#c\n\nchr1\ta\t50\n", 3, "start 'a' is not a whole number"),
+    "start is negative": (b"chr1\t-1\t50\n", 1, "start '-1' is not a whole number"),
+    "end is a fraction": (b"chr1\t1\t5.5\n", 1, "end '5.5' is not a whole number"),
+    "strand is a word": (b"chr1\t1\t5\ta\t0\tplus\n", 1, "strand 'plus' in column 6"),
+    "unknown contig": (b"chrX\t1\t5\n", 1, "the FASTA has no contig 'chrX' (it has chr1)"),
+    "past the end": (b"chr1\t1\t1501\n", 1, "reaches past the end of the contig (1,500 bp)"),
+    "NUL byte": (b"chr1\t1\t5\0\n", 1, "a NUL byte"),
+    "0 bytes": (b"", None, "the file is empty (0 bytes)"),
+    "a web page": (HTML, None, "a web page"),
+    "gzip cut short": (gzip.compress(b"chr1\t1\t50\n")[:-4], None, "cut short"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BED)
+def test_bad_bed(name: str, good: Inputs, tmp_path: Path, out: Path) -> None:
+    content, line, words = BAD_BED[name]
+    (tmp_path / "bad.bed").write_bytes(content)
+    result = call(good, "predict", tmp_path / "bad.bed", out / "a.h5")
+    refused(result, out, "bad.bed" if line is None else f"bad.bed, line {line}: ", words)
+
+
+def test_accepted_bed(good: Inputs, tmp_path: Path) -> None:
+    text = b"track name=x\nbrowser position chr1\n# c\n\nchr1\t10\t90\ta\t5\t-\r\n1 100 120 b\n \n"
+    (tmp_path / "r.bed").write_bytes(text)
+    rows = accepted(call(good, "predict", tmp_path / "r.bed", tmp_path / "a.tsv"), tmp_path / "a.tsv")
+    assert [row[:5] for row in rows] == [["chr1", "10", "90", "a", "-"], ["1", "100", "120", "b", "."]]
+    (tmp_path / "none.bed").write_bytes(b"# nothing\n")
+    result = call(good, "predict", tmp_path / "none.bed", tmp_path / "b.h5")
+    assert result.exit_code == 0 and "no regions; the output is empty" in result.stderr
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert len(file["chrom"]) == 0 and file["predictions"].shape[0] == 0
+
+
+# --- FASTA --------------------------------------------------------------------------------------
+
+BAD_FASTA: dict[str, tuple[bytes, str]] = {
+    "0 bytes": (b"", "bad.fa: the file is empty (0 bytes)"),
+    "a web page": (HTML, "bad.fa: this is not a FASTA file but a web page"),
+    "a Git LFS pointer": (LFS, "run `git lfs pull`"),
+    "no header": (b"ACGT\nACGT\n", "bad.fa, line 1: this is not a FASTA file"),
+    "a VCF": (HEADER, "bad.fa, line 1: this is not a FASTA file"),
+    "a digit in a sequence": (b">chr1\nACGT\nAC7T\n", "bad.fa, line 3: '7' is not a letter of a sequence"),
+    "a name that occurs twice": (b">chr1\nACGT\n>chr1\nAC\n", "line 3: the record name 'chr1' occurs twice"),
+    "a record without a name": (b">chr1\nACGT\n>\nAC\n", "line 3: a FASTA header without a name"),
+    "gzip cut short": (gzip.compress(b">chr1\n" + b"ACGT" * 400)[:-4], "the gzip file is cut short"),
+    "bzip2": (b"BZh91AY&SY" + bytes(60), "compressed with bzip2; decompress it, or recompress it with bgzip"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FASTA)
+def test_bad_fasta(name: str, good: Inputs, tmp_path: Path, out: Path) -> None:
+    content, words = BAD_FASTA[name]
+    (tmp_path / "bad.fa").write_bytes(content)
+    given = good.folder / "v.vcf", out / "a.h5", "-f", str(tmp_path / "bad.fa")
+    refused(call(good, "score-variants", *given), out, words)
+
+
+@pytest.mark.parametrize("damage", BGZF_DAMAGE)
+def test_damaged_bgzf_fasta(
+    damage: Callable[[bytes], tuple[bytes, int]], good: Inputs, tmp_path: Path, out: Path
+) -> None:
+    raw, offset = damage(bgzip((good.folder / "g.fa").read_bytes(), tmp_path / "bad.fa.gz"))
+    (tmp_path / "bad.fa.gz").write_bytes(raw)
+    given = good.folder / "v.vcf", out / "a.h5", "-f", str(tmp_path / "bad.fa.gz")
+    if damage is cut_inside_a_block:
+        offset = len(raw)  # the end is looked at first
+    refused(call(good, "score-variants", *given), out, f"bad.fa.gz, byte {offset}: ", "again")
+
+
+def test_a_stale_index_is_not_believed(good: Inputs, tmp_path: Path) -> None:
+    shutil.copy(good.folder / "g.fa", tmp_path / "g.fa")
+    (tmp_path / "g.fa.fai").write_text("chr1\t1400\t0\t60\t61\n")
+    plain = accepted(
+        call(good, "score-variants", good.folder / "v.vcf", tmp_path / "a.tsv"), tmp_path / "a.tsv"
+    )
+    given = good.folder / "v.vcf", tmp_path / "b.tsv", "-f", str(tmp_path / "g.fa")
+    result = call(good, "score-variants", *given)
+    assert accepted(result, tmp_path / "b.tsv") == plain
+    assert "g.fa.fai does not fit the FASTA" in result.stderr
+
+
+def test_a_cache_that_cannot_be_made(good: Inputs, tmp_path: Path, out: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GEXPR_CACHE", str(tmp_path / "file" / "cache"))
+    result = call(good, "score-variants", good.folder / "v.vcf", out / "a.h5")
+    refused(result, out, "g.fa: ", "set GEXPR_CACHE to a writable folder")
+
+
+# --- checkpoint -----------------------------------------------------------------------------------
+
+
+def weights(folder: Path) -> Path:
+    return folder / "model.safetensors"
+
+
+def change_weights(change: Callable[[dict], None]) -> Callable[[Path], None]:
+    """Rewrite the tensors and sign them, so that only the change itself can be the fault."""
+
+    def damage(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        from gexpr.checkpoints.weights import sha256
+
+        tensors = load_file(weights(folder))
+        change(tensors)
+        save_file(tensors, weights(folder))
+        config = json.loads((folder / "config.json").read_text())
+        config["weights_sha256"] = sha256(weights(folder))
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return damage
+
+
+def first(tensors: dict) -> str:
+    return next(name for name in tensors if name.endswith("weight"))
+
+
+def flip(folder: Path) -> None:
+    raw = bytearray(weights(folder).read_bytes())
+    raw[-5] ^= 1
+    weights(folder).write_bytes(raw)
+
+
+def claim(folder: Path) -> None:
+    raw = weights(folder).read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + size])
+    header[first(header)]["shape"] = [1 << 30, 1 << 30]
+    text = json.dumps(header).encode()
+    weights(folder).write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + size :])
+
+
+class Stowaway:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def pickled(folder: Path) -> None:
+    weights(folder).write_bytes(pickle.dumps(Stowaway(str(folder / "executed"))))
+
+
+def torch_saved(folder: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, weights(folder))
+
+
+BAD_CHECKPOINT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda f: weights(f).write_bytes(weights(f).read_bytes()[:-100]), "truncated"),
+    "bit flipped": (flip, "SHA-256"),
+    "pickled": (pickled, "refused: a pickled PyTorch file"),
+    "torch.save": (torch_saved, "refused: a pickled PyTorch file"),
+    "NaN": (change_weights(lambda t: t[first(t)].view(-1)[:1].fill_(float("nan"))), "are NaN"),
+    "Inf": (change_weights(lambda t: t[first(t)].view(-1)[:1].fill_(float("inf"))), "are infinite"),
+    "missing tensor": (change_weights(lambda t: t.pop(first(t))), "are missing"),
+    "extra tensor": (change_weights(lambda t: t.update(more=torch.zeros(2))), "do not belong"),
+    "claimed shape": (claim, "claims shape [1073741824, 1073741824]"),
+    "a web page": (lambda f: weights(f).write_bytes(HTML), "an HTML page"),
+    "a Git LFS pointer": (lambda f: weights(f).write_bytes(LFS), "a Git LFS pointer"),
+    "no weights": (lambda f: weights(f).unlink(), "model.safetensors is missing"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "no tracks": (lambda f: (f / "tracks.tsv").unlink(), "tracks.tsv is missing"),
+    "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CHECKPOINT)
+def test_bad_checkpoint(name: str, good: Inputs, tmp_path: Path, out: Path) -> None:
+    damage, words = BAD_CHECKPOINT[name]
+    folder = Path(shutil.copytree(good.folder / "tiny", tmp_path / "net"))
+    damage(folder)
+    before = sorted(os.listdir(folder))
+    result = call(good, "score-variants", good.folder / "v.vcf", out / "a.h5", "-c", str(folder))
+    refused(result, out, str(folder), words)
+    assert sorted(os.listdir(folder)) == before  # nothing was executed
+
+
+# --- the environment ------------------------------------------------------------------------------
+
+
+def test_out_of_memory_names_the_batch_size(good: Inputs, out: Path, monkeypatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Predictor, "_run", fail)
+    result = call(good, "score-variants", good.folder / "v.vcf", out / "a.h5")
+    refused(result, out, "out of memory", "smaller --batch-size")
+
+
+@pytest.mark.parametrize("output", ["a.h5", "a.tsv", "a.tsv.gz"])
+def test_a_disk_that_is_full(output: str, good: Inputs, tmp_path: Path, out: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    if output != "a.h5":
+        (tmp_path / "v.vcf").write_bytes(HEADER + good.body * 700)
+    given = tmp_path / "v.vcf" if output != "a.h5" else good.folder / "v.vcf"
+    call(good, "score-variants", good.folder / "v.vcf", tmp_path / "warm.tsv")  # fills the cache
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        result = call(good, "score-variants", given, out / output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused(result, out, f"cannot write {out / output}: ", "too large")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_device_that_takes_nothing(good: Inputs, out: Path) -> None:
+    result = call(good, "score-variants", good.folder / "v.vcf", "/dev/full", "--format", "tsv")
+    refused(result, out, "cannot write /dev/full: No space left on device")
+
+
+def test_outputs_that_cannot_be_written(good: Inputs, tmp_path: Path, out: Path) -> None:
+    for output, words in (
+        (tmp_path / "no" / "a.tsv", "does not exist"),
+        (tmp_path / "folder.tsv", "it is a folder"),
+        (tmp_path / "a.xlsx", "known suffixes"),
+    ):
+        (tmp_path / "folder.tsv").mkdir(exist_ok=True)
+        refused(call(good, "score-variants", good.folder / "v.vcf", output), out, words)
+
+
+def test_a_vcf_from_a_named_pipe(good: Inputs, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    feeder = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(good.vcf), daemon=True)
+    feeder.start()
+    rows = accepted(call(good, "score-variants", tmp_path / "pipe", tmp_path / "a.tsv"), tmp_path / "a.tsv")
+    feeder.join(10)
+    assert len(rows) == 3
+
+
+def test_a_fasta_that_is_a_pipe_is_not_waited_for(good: Inputs, tmp_path: Path, out: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fa")
+    given = good.folder / "v.vcf", out / "a.h5", "-f", str(tmp_path / "pipe.fa")
+    refused(call(good, "score-variants", *given), out, "this is a pipe or a device")
+
+
+def test_what_a_shell_sees(good: Inputs, out: Path) -> None:
+    """A process of its own, with standard input that ends early."""
+    program = [sys.executable, "-m", "gexpr", "score-variants", "--device", "cpu", "-o", "a.h5"]
+    result = subprocess.run(
+        [*program, "-c", str(good.folder / "tiny"), "-f", str(good.folder / "g.fa"), "-"],
+        input=good.vcf[:-9],
+        cwd=out,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    errors = result.stderr.decode()
+    assert result.returncode == 1 and errors.startswith("error: standard input, line 5: ")
+    assert len(errors.splitlines()) == 1 and result.stdout == b"" and os.listdir(out) == []
+
+
+# --- public files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.data
+def test_a_sample_of_the_public_corpus(good: Inputs, reference_data: Path, tmp_path: Path) -> None:
+    """A documented exit code, no traceback, no output without success; the readers' test takes every file."""
+    folder = reference_data / "corpora" / "vcf" / "hts-specs"
+    files = [path for path in sorted(folder.rglob("*.vcf")) if path.is_file()]
+    for path in files[:: max(1, len(files) // 40)]:
+        output = tmp_path / "a.tsv"
+        output.unlink(missing_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = call(good, "score-variants", path, output, "--max-ref-mismatch", "1")
+        assert result.exit_code in (0, 1), (path, result.output)
+        assert "Traceback" not in result.output and "unexpected" not in result.output
+        assert output.exists() == (result.exit_code == 0)
+        if result.exit_code == 0:
+            lines = [line for line in path.read_bytes().splitlines() if line and not line.startswith(b"#")]
+            alleles = sum(line.split(b"\t")[4].count(b",") + 1 for line in lines)
+            assert len(output.read_text().splitlines()) == alleles + 1, path
