@@ -1,10 +1,11 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gexpr.errors import ConfigError
+from gexpr.errors import ConfigError, InputError
 from gexpr.genome.codes import decode
 from gexpr.genome.contigs import ContigMap
 from gexpr.genome.fasta import Fasta
@@ -16,7 +17,7 @@ from gexpr.variants.alleles import (
     alternate_codes,
     reference_codes,
 )
-from gexpr.variants.vcf import VcfRecord
+from gexpr.variants.vcf import VcfRecord, open_vcf
 
 
 def split(reader: AlleleReader, pos: int, ref: str, *alts: str, chrom: str = "chr1") -> list[Variant]:
@@ -192,3 +193,59 @@ def test_the_documentation_lists_every_status_with_its_meaning() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     escaped = {status: meaning.replace("<", "\\<") for status, meaning in STATUS_MEANINGS.items()}
     assert rows == [f"| `{status}` | {meaning} |" for status, meaning in escaped.items()]
+
+
+class StandIn:
+    """A genome that has every contig: the REF of the record at hand at its place, drawn bases elsewhere."""
+
+    class Lengths(dict[str, int]):
+        def __missing__(self, name: str) -> int:
+            return 1 << 60
+
+    lengths = Lengths()
+    start, ref = 0, ""
+
+    def resolve(self, chrom: str) -> str:
+        return chrom
+
+    def fetch(self, contig: str, start: int, end: int) -> str:
+        stop = self.start + len(self.ref)
+        return "".join(
+            self.ref[i - self.start] if self.start <= i < stop else "ACGT"[(i * 2654435761 >> 13) & 3]
+            for i in range(start, end)
+        )
+
+
+@pytest.mark.data
+def test_every_allele_of_the_public_corpus_is_a_row(reference_data: Path) -> None:
+    """Rows are the ALTs there are; an allele that is ``ok`` makes the haplotype that the record spells."""
+    genome = StandIn()
+    reader = AlleleReader(genome, genome, max_allele_length=2000)  # type: ignore[arg-type]
+    seen: Counter[str] = Counter()
+    lines = rows = files = 0
+    for path in sorted((reference_data / "corpora" / "vcf" / "hts-specs").rglob("*.vcf")):
+        try:
+            read = list(open_vcf(path).records())
+        except InputError:
+            continue
+        files += 1
+        lines += sum(bool(x.strip()) and x[:1] != b"#" for x in path.read_bytes().split(b"\n"))
+        for number, record in enumerate(read):
+            genome.start, genome.ref = record.pos - 1, record.ref.upper()
+            variants = reader.split(record, rows)
+            assert [each.alt for each in variants] == list(record.alts)
+            assert [each.row for each in variants] == list(range(rows, rows + len(record.alts)))
+            rows += len(variants)
+            lines -= 1
+            for each in variants:
+                seen[each.status] += 1
+                assert each.status in STATUSES
+                if each.ok:
+                    low, high = min(each.start, record.pos - 1), record.pos - 1 + len(record.ref)
+                    spelt = genome.fetch("", low, record.pos - 1) + each.alt.upper()
+                    stop = each.start + len(each.norm_ref)
+                    assert genome.fetch("", each.start, stop) == each.norm_ref
+                    made = genome.fetch("", low, each.start) + each.norm_alt + genome.fetch("", stop, high)
+                    assert made == spelt, (path, number, each)
+    assert lines == 0 and rows == sum(seen.values())
+    assert files > 300 and rows > 1000 and len(seen) > 5 and seen["ok"] > 900, (files, rows, seen)
