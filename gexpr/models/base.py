@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
@@ -280,6 +281,15 @@ def _plain(value: Any) -> Any:
 def softplus_heads(features: int, heads: Mapping[str, int]) -> nn.ModuleDict:
     """One linear layer a head; predictions are their softplus."""
     return nn.ModuleDict({name: nn.Linear(features, tracks) for name, tracks in heads.items()})
+
+
+def predict_head(head: nn.Module, x: Tensor) -> Tensor:
+    """Softplus of a head's linear layer: (B, T, C) -> (B, T, tracks).
+
+    In the precision of the weights even under autocast: rounding here would drown weak variant effects.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return F.softplus(head(x.to(next(head.parameters()).dtype)))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
@@ -21,6 +20,7 @@ from gexpr.models.base import (
     check_number,
     check_probability,
     int_tuple,
+    predict_head,
     softplus_heads,
 )
 from gexpr.models.layers import BatchNorm, Convolution, MaxPool, gelu, init_variance_scaling_
@@ -203,4 +203,4 @@ class Basenji(SequenceModel):
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         name = self.head_name(head)
         self.check_input(x)
-        return F.softplus(self.heads[name](self.embed(self.convolve(x))))
+        return predict_head(self.heads[name], self.embed(self.convolve(x)))

@@ -25,6 +25,7 @@ from gexpr.models.base import (
     check_number,
     check_probability,
     int_tuple,
+    predict_head,
     softplus_heads,
 )
 from gexpr.models.layers import (
@@ -432,4 +433,4 @@ class Enformer(SequenceModel):
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         name = self.head_name(head)
         self.check_input(x)
-        return F.softplus(self.heads[name](self.embed(self.transform(self.convolve(x)))))
+        return predict_head(self.heads[name], self.embed(self.transform(self.convolve(x))))

@@ -11,6 +11,7 @@ from gexpr.errors import ConfigError
 from gexpr.models import registry
 from gexpr.models.base import on_meta_device, parameter_count, receptive_field
 from gexpr.models.basenji import Basenji, BasenjiConfig
+from gexpr.models.layers import one_hot
 
 SMALL = {
     "stem_channels": 8,
@@ -99,3 +100,20 @@ def test_small_bins() -> None:
 def test_bad_settings_are_refused_by_name(setting: str, value: object) -> None:
     with pytest.raises(ConfigError, match=setting):
         registry.config_from_dict("basenji", {**SMALL, setting: value})
+
+
+@pytest.mark.parametrize("architecture", ["basenji", "sparse_enformer"])
+def test_the_head_keeps_the_precision_of_its_weights_under_autocast(architecture):
+    settings = {"context_length": 256, "target_length": 4, "num_downsamples": 4, "heads": {"tracks": 3}}
+    if architecture == "basenji":
+        settings |= {"stem_channels": 8, "tower_channels": [8, 8, 8], "dilated_layers": 1, "final_channels": 8}
+    else:
+        settings |= {"channels": 12, "divisible_by": 1, "depth": 1, "attention_heads": 2, "key_size": 4}
+        settings |= {"relative_features": 6, "block_size": 4, "random_blocks": 0}
+    model = registry.build(architecture, settings).eval()
+    x = one_hot(torch.randint(0, 4, (1, 256)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        predictions = model(x)
+    assert predictions.dtype == torch.float32
+    # values rounded to bfloat16 would come back unchanged
+    assert not torch.equal(predictions, predictions.bfloat16().float())
