@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -93,11 +92,16 @@ def reference(tensors: list[Tensor], case: Case) -> Tensor:
 
 @pytest.mark.parametrize("relative", [True, False], ids=["enformer positions", "no positions"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("chunk", [2**19, 100], ids=["one run", "many runs"])
+@pytest.mark.parametrize(
+    ("chunk", "dense_above"),
+    [(2**19, 1.0), (100, 1.0), (100, 0.0)],
+    ids=["one run", "many runs", "dense rows"],
+)
 def test_block_sparse_equals_dense(
-    case: Case, relative: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+    case: Case, relative: bool, chunk: int, dense_above: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(block_sparse, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(block_sparse, "DENSE_ABOVE", dense_above)
     tensors = inputs(case, relative)
     expected = reference(tensors, case)
     weight = torch.randn(expected.shape, dtype=torch.float64)
@@ -110,17 +114,31 @@ def test_block_sparse_equals_dense(
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_dense_without_a_pattern_attends_to_everything(relative: bool) -> None:
-    case = Case(9, size=9, random=0, global_blocks=False)
+@pytest.mark.parametrize("length", [1, 2, 37])
+def test_everything_attends_without_a_pattern(
+    relative: bool, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_sparse, "CHUNK_LOGITS", 100)
+    case = Case(length, size=length, random=0, global_blocks=False)
     tensors = inputs(case, relative)
     q, k, v, *bias = tensors
-    out = attend(q, k, v, None, RelativeBias(*bias) if bias else None)
-    torch.testing.assert_close(out, reference(tensors, case), rtol=0, atol=1e-10)
+    expected = reference(tensors, case)
+    weight = torch.randn(expected.shape, dtype=torch.float64)
+    gradients = torch.autograd.grad(expected, tensors, weight)
+    for implementation in ("dense", "auto"):
+        out = attend(q, k, v, None, RelativeBias(*bias) if bias else None, implementation=implementation)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-10)
+        for mine, theirs in zip(torch.autograd.grad(out, tensors, weight), gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("case", [CASES["tokens and global blocks"], CASES["last block short"]])
 @pytest.mark.parametrize("relative", [True, False])
-def test_dropout_is_the_same_in_the_backward_pass(case: Case, relative: bool) -> None:
+@pytest.mark.parametrize("dense_above", [1.0, 0.0])
+def test_dropout_is_the_same_in_the_backward_pass(
+    case: Case, relative: bool, dense_above: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_sparse, "DENSE_ABOVE", dense_above)
     tensors = inputs(case, relative)
 
     def seeded(*values: Tensor) -> Tensor:
@@ -157,26 +175,24 @@ def test_dropout_follows_the_global_seed() -> None:
     assert torch.equal(*outs)
 
 
-def test_auto_takes_dense_only_above_the_density(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
+def test_hardly_sparse_patterns_are_computed_densely(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+    plan = block_sparse._plan
 
-    def spy(name: str) -> Callable[..., Tensor]:
-        def fake(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
-            calls.append(name)
-            return v
+    def spy(pattern: BlockPattern, length: int, kind: str, device: torch.device) -> object:
+        kinds.append(kind)
+        return plan(pattern, length, kind, device)
 
-        return fake
-
-    monkeypatch.setattr("gexpr.models.attention.dense_attention", spy("dense"))
-    monkeypatch.setattr("gexpr.models.attention.block_sparse_attention", spy("block_sparse"))
-    pattern = BlockPattern(64, 1, 3, True)
+    monkeypatch.setattr(block_sparse, "_plan", spy)
+    pattern = BlockPattern(4, 1, 3, True)
     densities = []
     for blocks in (8, 16, 24, 32):
-        x = torch.zeros(1, 1, 64 * blocks, 1)
+        x = torch.zeros(1, 1, 4 * blocks, 1)
         attend(x, x, x, pattern)
-        densities.append(pattern.density(64 * blocks))
-    assert calls == ["dense", "dense", "block_sparse", "block_sparse"]
+        densities.append(pattern.density(4 * blocks))
+    assert kinds == ["masked", "masked", "sparse", "sparse"]
     assert densities == sorted(densities, reverse=True)
+    assert densities[1] > 0.4 > densities[2]
 
 
 def test_relative_shift_moves_distances_to_keys() -> None:

@@ -106,7 +106,12 @@ def test_bad_settings_are_refused_by_name(setting: str, value: object) -> None:
 def test_the_head_keeps_the_precision_of_its_weights_under_autocast(architecture):
     settings = {"context_length": 256, "target_length": 4, "num_downsamples": 4, "heads": {"tracks": 3}}
     if architecture == "basenji":
-        settings |= {"stem_channels": 8, "tower_channels": [8, 8, 8], "dilated_layers": 1, "final_channels": 8}
+        settings |= {
+            "stem_channels": 8,
+            "tower_channels": [8, 8, 8],
+            "dilated_layers": 1,
+            "final_channels": 8,
+        }
     else:
         settings |= {"channels": 12, "divisible_by": 1, "depth": 1, "attention_heads": 2, "key_size": 4}
         settings |= {"relative_features": 6, "block_size": 4, "random_blocks": 0}
