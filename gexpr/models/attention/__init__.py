@@ -5,13 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from gexpr.errors import ConfigError
-from gexpr.models.attention.block_sparse import block_sparse_attention
+from gexpr.models.attention.block_sparse import block_sparse_attention, streamed_attention
 from gexpr.models.attention.dense import dense_attention
 from gexpr.models.attention.pattern import BlockPattern, Layout
 from gexpr.models.attention.relative import RelativeBias
 
 IMPLEMENTATIONS = ("auto", "dense", "block_sparse", "flex")
-DENSE_ABOVE = 0.4
 
 __all__ = ["IMPLEMENTATIONS", "BlockPattern", "Layout", "RelativeBias", "attend"]
 
@@ -36,9 +35,10 @@ def attend(
         pattern: which blocks attend to which; None for everything to everything (G = 0).
         relative: Enformer's position term between bins.
         dropout: share of the softmax weights dropped, when ``training``.
-        implementation: ``dense`` computes all pairs and masks; ``block_sparse`` computes the attended
-            blocks only; ``flex`` does so with FlexAttention on CUDA; ``auto`` takes dense where more
-            than 40 % of the pairs attend, else what suits the device. All give the same result.
+        implementation: ``dense`` computes all pairs at once and masks; ``block_sparse`` computes the
+            attended blocks (or, where more than 40 % attend, all pairs of one query block at a time);
+            ``flex`` does so with FlexAttention on CUDA; ``auto`` takes what suits the pattern and the
+            device. All give the same result; only ``dense`` can be differentiated twice.
 
     Returns:
         (B, H, G + T, value_size).
@@ -49,10 +49,9 @@ def attend(
         )
     dropout = dropout if training else 0.0
     if pattern is None:
-        return dense_attention(q, k, v, None, relative, dropout)
-    length = q.shape[2] - pattern.global_tokens
-    if implementation == "auto":
-        implementation = "dense" if pattern.density(length) > DENSE_ABOVE else "block_sparse"
-    if implementation == "dense" or length <= pattern.block_size:
+        if relative is None or implementation == "dense":
+            return dense_attention(q, k, v, None, relative, dropout)
+        return streamed_attention(q, k, v, relative, dropout)
+    if implementation == "dense" or q.shape[2] - pattern.global_tokens <= pattern.block_size:
         return dense_attention(q, k, v, pattern, relative, dropout)
     return block_sparse_attention(q, k, v, pattern, relative, dropout)

@@ -4,8 +4,9 @@ One head and a run of query blocks at a time: the keys of a query block are gath
 other (left neighbour, itself, right neighbour, then the *far* blocks: global and random, then
 global tokens), their logits are one batched matrix product, and Enformer's position term is added band by
 band. Nothing of size T x T exists, and nothing but the inputs is kept for the backward pass,
-which computes the softmax weights again. The few query rows that attend to everything (global
-blocks and tokens) are computed densely.
+which computes the softmax weights again. Query blocks that attend to everything (global blocks and
+tokens), and all of them where the pattern is hardly sparse, are computed against all keys, one
+query block at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gexpr.models.attention.pattern import EMPTY, BlockPattern
 from gexpr.models.attention.relative import RelativeBias
 
 NEAR = 3  # blocks of the window
+DENSE_ABOVE = 0.4  # share of attended pairs above which gathering does not pay
 CHUNK_LOGITS = 2**19  # logits computed at a time: fits a core's cache, and larger is no faster
 
 
@@ -39,7 +41,18 @@ def block_sparse_attention(
     Differentiable once. Memory beyond inputs and output is O(T) and small.
     """
     bias = (None, None, None) if relative is None else relative
-    return _BlockSparseAttention.apply(q, k, v, *bias, pattern, dropout)
+    dense = pattern.density(q.shape[2] - pattern.global_tokens) > DENSE_ABOVE
+    return _BlockSparseAttention.apply(q, k, v, *bias, pattern, "masked" if dense else "sparse", dropout)
+
+
+def streamed_attention(
+    q: Tensor, k: Tensor, v: Tensor, relative: RelativeBias | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Attention of everything to everything with O(T) memory; arguments as in ``attention.attend``."""
+    batch, heads, length, _ = q.shape
+    size = min(length, max(16, CHUNK_LOGITS // (batch * length)))
+    bias = (None, None, None) if relative is None else relative
+    return _BlockSparseAttention.apply(q, k, v, *bias, BlockPattern(size, heads), "full", dropout)
 
 
 class _Plan(NamedTuple):
@@ -47,8 +60,10 @@ class _Plan(NamedTuple):
 
     Attributes:
         blocks: number of blocks of bins, the last one padded.
-        rows: query blocks [start, stop) that attend to a few blocks.
-        dense_rows: query blocks that attend to everything.
+        rows: query blocks [start, stop) whose keys are gathered.
+        dense_rows: query blocks that are computed against all keys.
+        dense_masked: bool (H, blocks, blocks * size + token blocks * size), which of these do not count; None
+            where only padding does not.
         slots: (H, blocks, K) places in the store of the blocks (0 is a block of zeros, then the
             bins' blocks, then the tokens').
         far: K less the window and the tokens.
@@ -60,6 +75,7 @@ class _Plan(NamedTuple):
     blocks: int
     rows: tuple[int, int]
     dense_rows: tuple[int, ...]
+    dense_masked: Tensor | None
     slots: Tensor
     far: int
     bands: Tensor
@@ -68,7 +84,7 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _plan(pattern: BlockPattern, length: int, device: torch.device) -> _Plan:
+def _plan(pattern: BlockPattern, length: int, kind: str, device: torch.device) -> _Plan:
     layout = pattern.layout(length)
     blocks, size, heads = layout.blocks, pattern.block_size, pattern.heads
     row = torch.arange(blocks)
@@ -88,11 +104,21 @@ def _plan(pattern: BlockPattern, length: int, device: torch.device) -> _Plan:
     far_ids = ids[..., NEAR:]
     # the band of the distances between blocks that are o apart starts at block o + blocks - 1
     band = torch.where(far_ids == EMPTY, 0, far_ids - row[:, None] + blocks - 1)
-    dense_rows = layout.global_rows
+    rows, dense_rows = (0, blocks), layout.global_rows
+    if kind != "sparse":
+        rows, dense_rows = (0, 0), tuple(range(blocks))
+    elif dense_rows:
+        rows = (1, blocks - 1)
+    dense_masked = None
+    if kind == "masked":
+        attended = torch.from_numpy(layout.block_mask()).repeat_interleave(size, 2)
+        outside = ~attended | (torch.arange(blocks * size) >= length)
+        dense_masked = torch.cat([outside, token_masked.expand(heads, blocks, -1)], dim=2).to(device)
     return _Plan(
         blocks=blocks,
-        rows=(1, blocks - 1) if dense_rows else (0, blocks),
+        rows=rows,
         dense_rows=dense_rows,
+        dense_masked=dense_masked,
         slots=torch.cat([ids + 1, token_slots], dim=2).to(device),
         far=far_ids.shape[2],
         bands=torch.stack([band, band + 1], dim=-1).flatten(2).to(device),
@@ -115,12 +141,13 @@ class _Blocks:
         v: Tensor,
         relative: RelativeBias | None,
         pattern: BlockPattern,
+        kind: str,
     ) -> None:
         self.batch, self.heads, total, self.key_size = q.shape
         self.value_size = v.shape[-1]
         self.tokens, self.size = pattern.global_tokens, pattern.block_size
         self.length = total - self.tokens
-        self.plan = _plan(pattern, self.length, q.device)
+        self.plan = _plan(pattern, self.length, kind, q.device)
         self.padding = self.plan.blocks * self.size - self.length
         self.width = self.plan.masked.shape[2]
         self.relative = relative
@@ -256,7 +283,7 @@ class _Blocks:
         return logits[..., NEAR * size : (NEAR + self.plan.far) * size].unflatten(-1, (-1, size))
 
     def dense_queries(self, head: int) -> Iterator[tuple[int | None, Tensor]]:
-        """Query rows that attend to everything: (block or None for the tokens, (B, rows, key_size))."""
+        """Query rows computed against all keys: (block or None for the tokens, (B, rows, key_size))."""
         for block in self.plan.dense_rows:
             yield block, self.queries[head, block]
         if self.tokens:
@@ -279,15 +306,18 @@ class _Blocks:
         return slice(padded - (block + 1) * self.size, 2 * padded - block * self.size)
 
     def dense_logits(self, head: int, block: int | None, queries: Tensor, keys: Tensor) -> Tensor:
-        """(B, rows, all keys) logits of query rows that attend to everything."""
+        """(B, rows, all keys) logits of query rows computed against all keys."""
         logits = torch.bmm(queries, keys.transpose(1, 2))
         padded = self.plan.blocks * self.size
         if self.relative is not None and block is not None:
             positions = self.position_queries[head, block].view(-1, self.key_size)
             by_distance = positions @ self.relative_keys[head, self.dense_band(block)].t()
             logits[..., :padded] += self.dense_view(by_distance)
-        logits[..., self.length : padded] = -torch.inf
-        logits[..., padded + self.tokens :] = -torch.inf
+        if self.plan.dense_masked is not None and block is not None:
+            logits.masked_fill_(self.plan.dense_masked[head, block], -torch.inf)
+        else:
+            logits[..., self.length : padded] = -torch.inf
+            logits[..., padded + self.tokens :] = -torch.inf
         return logits
 
 
@@ -321,10 +351,11 @@ class _BlockSparseAttention(torch.autograd.Function):
         content_bias: Tensor | None,
         position_bias: Tensor | None,
         pattern: BlockPattern,
+        kind: str,
         dropout: float,
     ) -> Tensor:
         relative = _relative(relative_keys, content_bias, position_bias)
-        blocks = _Blocks(q, k, v, relative, pattern)
+        blocks = _Blocks(q, k, v, relative, pattern, kind)
         seed = int(torch.randint(2**62, ())) if dropout else 0
         drop = _Dropout(dropout, seed, q.device)
         mixed = v.new_empty(blocks.heads, blocks.plan.blocks, blocks.batch, blocks.size, blocks.value_size)
@@ -347,7 +378,7 @@ class _BlockSparseAttention(torch.autograd.Function):
                     out = mixed_tokens[head] if block is None else mixed[head, block]
                     out.copy_(torch.bmm(weights, values))
         ctx.save_for_backward(q, k, v, relative_keys, content_bias, position_bias)
-        ctx.pattern, ctx.dropout, ctx.seed = pattern, dropout, seed
+        ctx.pattern, ctx.kind, ctx.dropout, ctx.seed = pattern, kind, dropout, seed
         return blocks.join(mixed, mixed_tokens)
 
     @staticmethod
@@ -355,7 +386,7 @@ class _BlockSparseAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *bias = ctx.saved_tensors
         relative = _relative(*bias)
-        blocks = _Blocks(q, k, v, relative, ctx.pattern)
+        blocks = _Blocks(q, k, v, relative, ctx.pattern, ctx.kind)
         drop = _Dropout(ctx.dropout, ctx.seed, q.device)
         size, plan, batch = blocks.size, blocks.plan, blocks.batch
         grad_mixed = blocks._cut(gradients[0][:, :, blocks.tokens :])
@@ -440,6 +471,7 @@ class _BlockSparseAttention(torch.autograd.Function):
             blocks.unstore(grad_keys),
             blocks.unstore(grad_values),
             *grad_bias,
+            None,
             None,
             None,
         )
