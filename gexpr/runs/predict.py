@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from gexpr import logs
-from gexpr.errors import ConfigError, InputError
+from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.genome.bed import read_bed
 from gexpr.genome.contigs import ContigMap, read_aliases
 from gexpr.genome.fasta import Fasta
@@ -133,7 +135,14 @@ def predict(bed: str, fasta: str, output: str, options: PredictOptions) -> Predi
         started = time.monotonic()
         try:
             with logs.progress("predicting", len(regions), "regions") as bar:
-                for predictions in predict_regions(predictor, genome, placed):
+                for region, predictions in zip(
+                    regions, predict_regions(predictor, genome, placed), strict=True
+                ):
+                    if not np.isfinite(predictions).all():
+                        raise GexprError(
+                            f"{region.chrom}:{region.start}-{region.end}: a prediction is not finite "
+                            f"(precision {predictor.precision}): use --precision fp32"
+                        )
                     cast(predictions)
                     writer.write(predictions)
                     bar.advance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from gexpr import checkpoints, logs
-from gexpr.errors import ConfigError, InputError
+from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.genome.codes import encode, one_hot
 from gexpr.runs.common import DtypeCast, ModelOptions
 from gexpr.runs.predict import PredictOptions, predict
@@ -46,6 +47,59 @@ def test_predictions_are_the_models_own(inputs, options, tmp_path: Path, capsys)
             mean = (forward + reverse.flip(0)[:, [3, 2, 1, 0]]) / 2
             expected = mean[9:15].numpy()
             assert np.allclose(file["predictions"][index], expected[::-1] if flip else expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rc", [False, True])
+def test_regions_of_several_lengths_and_strands(rc: bool, inputs, options, tmp_path: Path) -> None:
+    """Against windows worked out by hand: short, tiled, at both ends of the contig, on both strands."""
+    import torch
+
+    regions = [
+        (100, 133, "+"),
+        (1000, 1700, "-"),  # 44 bins in two windows
+        (0, 20, "-"),
+        (2950, 3000, "."),
+        (1500, 1501, "-"),
+    ]
+    bed = tmp_path / "r.bed"
+    bed.write_text("".join(f"chr1\t{a}\t{b}\tr{a}\t0\t{s}\n" for a, b, s in regions))
+    options = dataclasses.replace(options, model=options.model._replace(reverse_complement=rc))
+    predict(str(bed), inputs.fasta, str(tmp_path / "a.h5"), options)
+    predict(str(bed), inputs.fasta, str(tmp_path / "a.tsv"), options)
+    model = checkpoints.load(inputs.checkpoint)
+    padded = "N" * 600 + inputs.sequence + "N" * 600
+    sums = [line.split("\t") for line in (tmp_path / "a.tsv").read_text().splitlines()[1:]]
+    with h5py.File(tmp_path / "a.h5") as file:
+        offsets = file["offsets"][:]
+        assert file.attrs["layout"] == "bins of all regions, tracks"
+        assert np.diff(offsets.astype(int)).tolist() == [3, 44, 2, 4, 1]
+        for index, (start, end, strand) in enumerate(regions):
+            bins = -(-(end - start) // 16)
+            first = start - (16 * bins - (end - start)) // 2
+            assert (file["bin_start"][index], file["bin_end"][index]) == (first, first + 16 * bins)
+            pieces = []
+            for low, high in [(0, bins)] if bins <= 24 else [(0, bins // 2), (bins // 2, bins)]:
+                before = (24 - (high - low)) // 2
+                window_start = first + 16 * (low - before - 4)
+                window = one_hot(encode(padded[600 + window_start : 600 + window_start + 512]))
+                with torch.inference_mode():
+                    forward = model(torch.from_numpy(window)[None])[0]
+                    turned = model(torch.from_numpy(window[::-1, ::-1].copy())[None])[0]
+                reverse = turned.flip(0)[:, [3, 2, 1, 0]]
+                shown = (forward + reverse) / 2 if rc else (reverse if strand == "-" else forward)
+                pieces.append(shown[before : before + high - low].numpy())
+            expected = np.concatenate(pieces)[:: -1 if strand == "-" else 1]
+            found = file["predictions"][offsets[index] : offsets[index + 1]]
+            assert np.allclose(found, expected, atol=1e-5), regions[index]
+            assert np.allclose(np.float64(sums[index][5:]), expected.sum(axis=0), rtol=1e-4)
+
+
+def test_predictions_that_are_not_finite_stop_the_run(inputs, options, tmp_path: Path, monkeypatch) -> None:
+    values = [np.ones((6, 4), np.float32), np.full((6, 4), np.nan, np.float32)]
+    monkeypatch.setattr("gexpr.runs.predict.predict_regions", lambda *_: iter(values))
+    with pytest.raises(GexprError, match="1:800-896: a prediction is not finite"):
+        predict(inputs.bed, inputs.fasta, str(tmp_path / "a.h5"), options)
+    assert os.listdir(tmp_path) == []
 
 
 def test_tsv_sums_and_npz(inputs, options, tmp_path: Path) -> None:

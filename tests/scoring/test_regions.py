@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from toy_models import BaseCounts, Unpaired
 
 from gexpr.genome.fasta import Fasta
@@ -55,6 +56,29 @@ def test_without_reverse_complement_a_minus_region_is_shown_reversed(sequence: s
     minus = bin_counts(sequence, 400, 8, "TGCA")[::-1]  # the model counts A of the strand that it sees
     for region, values in zip(regions, found, strict=True):
         assert np.array_equal(values, minus if region.strand == "-" else plus)
+
+
+class Neighbors(BaseCounts):
+    """Each bin is an uneven sum over itself and two bins on each side; the crop hides the padding."""
+
+    def forward(self, x: torch.Tensor, head: str | None = None) -> torch.Tensor:
+        bins = x.reshape(x.shape[0], -1, self.bin_size, 4).sum(2).transpose(1, 2)
+        kernel = torch.tensor([3.0, -1.0, 2.0, 5.0, 0.5]).expand(4, 1, 5)
+        return self.crop_bins(torch.nn.functional.conv1d(bins, kernel, padding=2, groups=4).transpose(1, 2))
+
+
+@pytest.mark.parametrize("rc", [False, True])
+@pytest.mark.parametrize("start", [0, 100, 843, 1700])
+def test_tiles_are_one_whole_prediction(rc: bool, start: int, genome: Fasta) -> None:
+    """A region of 75 bins in tiles of 8 equals one window that holds all of it."""
+    region = Region("chr1", start, start + 300)
+    tiled, whole = (
+        next(predict_regions(Predictor(model, batch_size=2, reverse_complement=rc), genome, [region]))
+        for model in (Neighbors(), Neighbors(context_length=332, target_length=75))
+    )
+    assert tiled.shape == (75, 4)
+    assert np.allclose(tiled, whole, atol=1e-5)
+    assert not np.allclose(tiled[1:], whole[:-1], atol=0.1)
 
 
 def test_no_regions(genome: Fasta) -> None:
