@@ -99,8 +99,9 @@ class Predictor:
         """Bases that a window needs beyond the context on each side, for the shifts."""
         if 2 * self.flank >= self.target_length * self.bin_size:
             raise ConfigError(
-                f"a shift of {self.flank} bp leaves the {self.target_length * self.bin_size:,} bp that the "
-                "model predicts around the middle of its window: give shifts of less than half of that"
+                f"a shift of {self.flank:,} bp is too large: the model predicts the middle "
+                f"{self.target_length * self.bin_size:,} bp of its window, and shifts must be less than half "
+                "of that"
             )
         self.window_length = self.context_length + 2 * self.flank
 

@@ -162,12 +162,14 @@ def _mismatch_message(
 
 def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) -> str:
     count = sum(unknown.values())
-    partial = (
-        "a FASTA of some contigs only: add --allow-unknown-contigs to score the alleles that it has, "
-        "the others get the status contig_not_in_fasta"
-    )
-    naming = "other names for the same contigs: give them with --contig-aliases"
-    cause = f"{partial}; or {naming}" if count < located else f"{naming}; or another assembly"
+    naming = "it names the same contigs otherwise (give the names with --contig-aliases)"
+    if count < located:
+        cause = (
+            "the FASTA holds only some contigs (add --allow-unknown-contigs to score the alleles on those; "
+            f"the others get the status contig_not_in_fasta), or {naming}"
+        )
+    else:
+        cause = f"{naming}, or is another assembly"
     names = ", ".join(reader.fasta.names[:3]) + (", ..." if len(reader.fasta.names) > 3 else "")
     return (
         f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA "

@@ -196,7 +196,7 @@ def test_strict_exits_with_3_and_a_complete_output(folder: Path, tmp_path: Path)
         (["-f", "no-such.fa"], "no-such.fa"),
         (["-o", "no/such/folder/a.h5"], "does not exist"),
         (["-o", "a.xlsx"], "known suffixes: .h5"),
-        (["--shifts", "0,192"], "a shift of 192 bp leaves the 384 bp"),
+        (["--shifts", "0,192"], "a shift of 192 bp is too large: the model predicts the middle 384 bp"),
         (["-o", "a.h5", "--long"], "--long is a form of TSV"),
         (["--contig-aliases", "no-such.tsv"], "no-such.tsv"),
     ],
