@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gexpr.models.attention import BlockPattern, RelativeBias, attend, block_sparse
+from gexpr.models.attention import BlockPattern, Layout, RelativeBias, attend, block_sparse
 from gexpr.models.attention.dense import relative_shift
 from gexpr.models.attention.pattern import EMPTY
 
@@ -200,6 +200,52 @@ def test_relative_shift_moves_distances_to_keys() -> None:
         x = torch.arange(2.0 * length - 1).expand(2, length, -1).contiguous()
         i, j = torch.arange(length)[:, None], torch.arange(length)
         assert torch.equal(relative_shift(x), (j - i + length - 1).float().expand(2, -1, -1))
+
+
+# Hugging Face's BigBird (transformers 5.23, BigBirdBlockSparseAttention in training mode, without dropout):
+# the random blocks it drew for 16 blocks, and four rows of its output. Rows 1 to 14, two heads.
+HF_RANDOM = """
+4 6 7  6 7 9  8 9 5  2 6 7  8 1 2  3 8 9  1 4 5  1 4 5  4 7 6  7 2 6  4 2 3  6 9 1  4 8 1  7 1 9
+3 5 4  7 6 9  1 7 8  7 6 8  2 3 9  9 4 3  5 9 3  1 4 2  6 2 7  2 1 3  1 6 5  9 6 7  3 6 9  9 2 5
+"""
+HF_ROWS = {
+    0: "0.11867133 0.44720976 2.60552329 -0.56879264 -2.62471266 0.50165836 1.09520162 -0.65363881",
+    7: "-1.42583531 1.39504978 0.04362925 -1.16703765 -2.21756318 -1.67303621 1.05110989 -1.06168803",
+    30: "-0.30452426 0.63627081 0.21534303 -0.75518106 -1.11016200 0.12166900 1.59793289 0.15157782",
+    63: "0.58639367 -1.53701687 -0.59378291 0.30021167 0.35949203 0.23662397 1.48722977 0.09374584",
+}
+HF_SUMS = (3.4943941359, 1022.7076503268)  # of the output and of its squares
+
+
+class GivenPattern(BlockPattern):
+    """BigBird's pattern with given random blocks."""
+
+    def layout(self, length: int) -> Layout:
+        random = np.full((2, 16, 3), EMPTY)
+        random[:, 1:-1] = np.array(HF_RANDOM.split(), dtype=np.int64).reshape(2, 14, 3)
+        return Layout(16, (0, 15), random)
+
+
+@pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
+def test_equals_bigbird(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_sparse, "DENSE_ABOVE", 1.0)
+    x = hashed(64 * 8, 9).view(1, 64, 8)
+    q, k, v = (
+        (x @ (2 * hashed(64, index).view(8, 8)).T).unflatten(-1, (2, 4)).transpose(1, 2) for index in range(3)
+    )
+    pattern = GivenPattern(4, 2, 3, True)
+    out = attend(q / 2, k, v, pattern, implementation=implementation).transpose(1, 2).flatten(2)
+    assert (out.sum().item(), out.square().sum().item()) == pytest.approx(HF_SUMS, abs=1e-7)
+    for row, values in HF_ROWS.items():
+        assert out[0, row].tolist() == pytest.approx([float(value) for value in values.split()], abs=1e-8)
+
+
+def hashed(count: int, index: int) -> Tensor:
+    """Pseudo-random numbers in [-1, 1) that any implementation can repeat."""
+    i = torch.arange(count, dtype=torch.int64)
+    z = (i * 2654435761 + (index + 1) * 40503 * 65537 + 12345) % 2**32
+    z = (z * (z % 65521) + i * 97) % 2**32
+    return z.double() / 2**32 * 2 - 1
 
 
 # The pattern.

@@ -7,6 +7,7 @@ from torch import Tensor
 from gexpr.errors import ConfigError
 from gexpr.models.attention.block_sparse import block_sparse_attention, streamed_attention
 from gexpr.models.attention.dense import dense_attention
+from gexpr.models.attention.flex import flex_block_attention
 from gexpr.models.attention.pattern import BlockPattern, Layout
 from gexpr.models.attention.relative import RelativeBias
 
@@ -37,8 +38,10 @@ def attend(
         dropout: share of the softmax weights dropped, when ``training``.
         implementation: ``dense`` computes all pairs at once and masks; ``block_sparse`` computes the
             attended blocks (or, where more than 40 % attend, all pairs of one query block at a time);
-            ``flex`` does so with FlexAttention on CUDA; ``auto`` takes what suits the pattern and the
-            device. All give the same result; only ``dense`` can be differentiated twice.
+            ``flex`` does so with FlexAttention, for CUDA, where it can (no position term, no dropout);
+            ``auto`` is ``block_sparse``, or without a pattern PyTorch's fused kernels and, with a
+            position term, all pairs of a few query rows at a time. All give the same result; only
+            ``dense`` can be differentiated twice.
 
     Returns:
         (B, H, G + T, value_size).
@@ -54,4 +57,6 @@ def attend(
         return streamed_attention(q, k, v, relative, dropout)
     if implementation == "dense" or q.shape[2] - pattern.global_tokens <= pattern.block_size:
         return dense_attention(q, k, v, pattern, relative, dropout)
+    if implementation == "flex" and relative is None and not dropout:
+        return flex_block_attention(q, k, v, pattern)
     return block_sparse_attention(q, k, v, pattern, relative, dropout)

@@ -26,6 +26,7 @@ from gexpr.models.attention.relative import RelativeBias
 NEAR = 3  # blocks of the window
 DENSE_ABOVE = 0.4  # share of attended pairs above which gathering does not pay
 CHUNK_LOGITS = 2**19  # logits computed at a time: fits a core's cache, and larger is no faster
+CHUNK_LOGITS_CUDA = 2**26
 
 
 def block_sparse_attention(
@@ -50,9 +51,13 @@ def streamed_attention(
 ) -> Tensor:
     """Attention of everything to everything with O(T) memory; arguments as in ``attention.attend``."""
     batch, heads, length, _ = q.shape
-    size = min(length, max(16, CHUNK_LOGITS // (batch * length)))
+    size = min(length, max(16, _chunk_logits(q) // (batch * length)))
     bias = (None, None, None) if relative is None else relative
     return _BlockSparseAttention.apply(q, k, v, *bias, BlockPattern(size, heads), "full", dropout)
+
+
+def _chunk_logits(q: Tensor) -> int:
+    return CHUNK_LOGITS_CUDA if q.is_cuda else CHUNK_LOGITS
 
 
 class _Plan(NamedTuple):
@@ -215,7 +220,7 @@ class _Blocks:
     def chunks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of query blocks computed at a time: (head, start, stop)."""
         first, last = self.plan.rows
-        step = max(1, CHUNK_LOGITS // (self.batch * self.size * self.width))
+        step = max(1, _chunk_logits(self.queries) // (self.batch * self.size * self.width))
         for head in range(self.heads):
             for start in range(first, last, step):
                 yield head, start, min(start + step, last)
