@@ -288,6 +288,8 @@ def predict_head(head: nn.Module, x: Tensor) -> Tensor:
 
     In the precision of the weights even under autocast: rounding here would drown weak variant effects.
     """
+    if not torch.amp.is_autocast_available(x.device.type):
+        return F.softplus(head(x))
     with torch.autocast(x.device.type, enabled=False):
         return F.softplus(head(x.to(next(head.parameters()).dtype)))
 

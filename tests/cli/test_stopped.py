@@ -48,6 +48,8 @@ def test_a_signal_in_the_middle(
             env=environment,
             cwd=tmp_path,
             text=True,
+            # a job started in the background by a shell ignores SIGINT, and so would its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         deadline = time.monotonic() + 120
