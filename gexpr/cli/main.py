@@ -111,8 +111,9 @@ def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
 def main(debug: bool) -> None:
     """Score genetic variants with sparse-attention sequence-to-expression models.
 
-    Exit codes: 0 success; 1 the input or the environment is at fault; 2 wrong usage; 75 stopped
-    by a signal after finished work was saved, the same command continues; 130 interrupted; 70 a bug.
+    Exit codes: 0 success; 1 the input or the environment is at fault; 2 wrong usage; 3 complete, but
+    --strict and some rows unscored; 75 stopped by a signal after finished work was saved, the same
+    command continues; 130 interrupted; 143 terminated; 70 a bug.
     """
 
 
