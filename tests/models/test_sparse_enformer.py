@@ -91,6 +91,23 @@ def test_layers_without_random_and_global_blocks_are_local() -> None:
     assert len(reach(build("sparse_enformer", **tokens, global_layers=[1, 2]))) == 64
 
 
+@pytest.mark.parametrize("architecture", ["enformer", "sparse_enformer"])
+@pytest.mark.parametrize("positions", ["enformer", "rotary", "none"])
+def test_mixed_precision_is_close(architecture: str, positions: str) -> None:
+    settings = {**(SMALL if architecture == "enformer" else SPARSE), "positions": positions}
+    model = build(architecture, **settings).float()
+    x = sequence().float()
+    expected = model(x)
+    expected.sum().backward()
+    weight = model.transformer[0].attention.to_value.weight
+    gradient, weight.grad = weight.grad, None
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(x)
+    torch.testing.assert_close(out.float(), expected, rtol=0.1, atol=0.1)
+    out.float().sum().backward()
+    assert torch.cosine_similarity(weight.grad.ravel(), gradient.ravel(), dim=0) > 0.98
+
+
 def test_layers_draw_different_random_blocks() -> None:
     config = build("sparse_enformer", **SPARSE).config
     first, second = (config.pattern(layer).layout(64).random for layer in (0, 1))

@@ -39,11 +39,11 @@ def block_sparse_attention(
 ) -> Tensor:
     """Attention over the blocks of ``pattern``, at least two; arguments as in ``attention.attend``.
 
-    Differentiable once. Memory beyond inputs and output is O(T) and small.
+    Differentiable once. Memory beyond inputs and output is O(T) and small. Half precision is computed in
+    float32.
     """
-    bias = (None, None, None) if relative is None else relative
     dense = pattern.density(q.shape[2] - pattern.global_tokens) > DENSE_ABOVE
-    return _BlockSparseAttention.apply(q, k, v, *bias, pattern, "masked" if dense else "sparse", dropout)
+    return _apply(q, k, v, relative, pattern, "masked" if dense else "sparse", dropout)
 
 
 def streamed_attention(
@@ -52,8 +52,24 @@ def streamed_attention(
     """Attention of everything to everything with O(T) memory; arguments as in ``attention.attend``."""
     batch, heads, length, _ = q.shape
     size = min(length, max(16, _chunk_logits(q) // (batch * length)))
-    bias = (None, None, None) if relative is None else relative
-    return _BlockSparseAttention.apply(q, k, v, *bias, BlockPattern(size, heads), "full", dropout)
+    return _apply(q, k, v, relative, BlockPattern(size, heads), "full", dropout)
+
+
+def _apply(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    relative: RelativeBias | None,
+    pattern: BlockPattern,
+    kind: str,
+    dropout: float,
+) -> Tensor:
+    precision = torch.promote_types(q.dtype, torch.float32)
+    tensors = [q, k, v, *((None, None, None) if relative is None else relative)]
+    with torch.autocast(q.device.type, enabled=False):
+        inputs = [None if x is None else x.to(precision) for x in tensors]
+        out: Tensor = _BlockSparseAttention.apply(*inputs, pattern, kind, dropout)
+        return out.to(v.dtype)
 
 
 def _chunk_logits(q: Tensor) -> int:
@@ -157,7 +173,7 @@ class _Blocks:
         self.width = self.plan.masked.shape[2]
         self.relative = relative
         self.keys, self.values = self._store(k), self._store(v)
-        self.queries = self._cut(q[:, :, self.tokens :])
+        self.queries = self.cut(q[:, :, self.tokens :])
         self.token_queries = q[:, :, : self.tokens].transpose(0, 1)
         if relative is not None:
             self.position_queries = self.queries + relative.position_bias[:, None, None, None]
@@ -168,7 +184,7 @@ class _Blocks:
         offsets = torch.arange(self.batch, device=q.device)[:, None]
         self.slots = self.plan.slots[:, :, None, :] * self.batch + offsets  # (H, blocks, B, K)
 
-    def _cut(self, x: Tensor) -> Tensor:
+    def cut(self, x: Tensor) -> Tensor:
         """(B, H, T, d) to contiguous (H, blocks, B, size, d)."""
         cut = x.new_zeros if self.padding else x.new_empty
         blocks = cut(self.heads, self.plan.blocks, self.batch, self.size, x.shape[-1])
@@ -248,7 +264,11 @@ class _Blocks:
         return gathered.view(stop - start, -1, self.key_size)
 
     def near_view(self, by_distance: Tensor, rows: int) -> Tensor:
-        """(rows * B * size, 4 * size) by distance, seen by key: (rows * B, size, 3 * size)."""
+        """(rows * B * size, 4 * size) by distance, seen by key: (rows * B, size, 3 * size).
+
+        In memory one query further is one distance less, so a row of the view starts one earlier. This
+        and the next views need a tensor that starts its own storage.
+        """
         size = self.size
         return by_distance.as_strided(
             (rows * self.batch, size, NEAR * size), (4 * size * size, 4 * size - 1, 1), size - 1
@@ -273,7 +293,7 @@ class _Blocks:
             if self.plan.far:
                 far_keys = self.far_keys(head, start, stop)
                 far = torch.bmm(positions.view(rows, -1, self.key_size), far_keys.transpose(1, 2))
-                self._far(logits).add_(self.far_view(far, rows))
+                self.far_part(logits).add_(self.far_view(far, rows))
         masked = [row for row in self.plan.masked_rows[head] if start <= row < stop]
         by_row = logits.view(rows, -1, size, self.width)
         if len(masked) > 4:
@@ -283,7 +303,8 @@ class _Blocks:
                 by_row[row - start].masked_fill_(self.plan.masked[head, row], -torch.inf)
         return logits
 
-    def _far(self, logits: Tensor) -> Tensor:
+    def far_part(self, logits: Tensor) -> Tensor:
+        """The far blocks' part of logits, a view: (n * B, size, far, size)."""
         size = self.size
         return logits[..., NEAR * size : (NEAR + self.plan.far) * size].unflatten(-1, (-1, size))
 
@@ -389,97 +410,102 @@ class _BlockSparseAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *bias = ctx.saved_tensors
-        relative = _relative(*bias)
-        blocks = _Blocks(q, k, v, relative, ctx.pattern, ctx.kind)
-        drop = _Dropout(ctx.dropout, ctx.seed, q.device)
-        size, plan, batch = blocks.size, blocks.plan, blocks.batch
-        grad_mixed = blocks._cut(gradients[0][:, :, blocks.tokens :])
-        grad_token_mixed = gradients[0][:, :, : blocks.tokens].transpose(0, 1)
-        grad_q = torch.zeros_like(blocks.queries)
-        grad_token_q = torch.zeros_like(blocks.token_queries)
-        grad_keys, grad_values = torch.zeros_like(blocks.keys), torch.zeros_like(blocks.values)
-        if relative is not None:
-            grad_position_q = torch.zeros_like(grad_q)
-            grad_relative = torch.zeros_like(blocks.relative_keys)
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return _backward(ctx, gradients[0])
 
-        for head, start, stop in blocks.chunks():
-            rows = stop - start
-            keys = blocks.gather(blocks.keys, head, start, stop)
-            weights = blocks.logits(head, start, stop, keys).softmax(-1)
-            scale = drop.scale(weights)
-            grad_out = grad_mixed[head, start:stop].view(-1, size, blocks.value_size)
-            values = blocks.gather(blocks.values, head, start, stop)
-            grad_logits = _softmax_backward(grad_out, values, weights, scale)
-            kept = weights if scale is None else weights * scale
-            blocks.scatter(grad_values, torch.bmm(kept.transpose(1, 2), grad_out), head, start, stop)
 
-            queries = blocks.queries[head, start:stop].view(-1, size, blocks.key_size)
-            torch.bmm(grad_logits, keys, out=grad_q[head, start:stop].view(queries.shape))
-            blocks.scatter(grad_keys, torch.bmm(grad_logits.transpose(1, 2), queries), head, start, stop)
-            if relative is None:
-                continue
-            positions = blocks.position_queries[head, start:stop]
-            flat = positions.view(-1, blocks.key_size)
-            grad_flat = grad_position_q[head, start:stop].view(flat.shape)
-            near = weights.new_zeros(len(flat), 4 * size)
-            blocks.near_view(near, rows).copy_(grad_logits[..., : NEAR * size])
-            torch.mm(near, blocks.near_keys(head), out=grad_flat)
-            middle = plan.blocks * size
-            grad_near = grad_relative[head, middle - 2 * size : middle + 2 * size]
-            grad_near.addmm_(near.t(), flat)
-            if plan.far:
-                far = weights.new_zeros(rows, batch * size, plan.far * 2 * size)
-                blocks.far_view(far, rows).copy_(blocks._far(grad_logits))
-                by_row = positions.view(rows, -1, blocks.key_size)
-                grad_by_row = grad_flat.view(by_row.shape)
-                grad_by_row.baddbmm_(far, blocks.far_keys(head, start, stop))
-                halves = torch.bmm(far.transpose(1, 2), by_row).view(-1, size * blocks.key_size)
-                into = grad_relative[head].view(-1, size * blocks.key_size)
-                into.index_add_(0, plan.bands[head, start:stop].flatten(), halves)
+def _backward(ctx: Any, grad_out_all: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, *bias = ctx.saved_tensors
+    relative = _relative(*bias)
+    blocks = _Blocks(q, k, v, relative, ctx.pattern, ctx.kind)
+    drop = _Dropout(ctx.dropout, ctx.seed, q.device)
+    size, plan, batch = blocks.size, blocks.plan, blocks.batch
+    grad_mixed = blocks.cut(grad_out_all[:, :, blocks.tokens :])
+    grad_token_mixed = grad_out_all[:, :, : blocks.tokens].transpose(0, 1)
+    grad_q = torch.zeros_like(blocks.queries)
+    grad_token_q = torch.zeros_like(blocks.token_queries)
+    grad_keys, grad_values = torch.zeros_like(blocks.keys), torch.zeros_like(blocks.values)
+    if relative is not None:
+        grad_position_q = torch.zeros_like(grad_q)
+        grad_relative = torch.zeros_like(blocks.relative_keys)
 
-        if plan.dense_rows or blocks.tokens:
-            for head in range(blocks.heads):
-                keys, values = blocks.everything(blocks.keys, head), blocks.everything(blocks.values, head)
-                grad_all_keys, grad_all_values = torch.zeros_like(keys), torch.zeros_like(values)
-                for block, queries in blocks.dense_queries(head):
-                    weights = blocks.dense_logits(head, block, queries, keys).softmax(-1)
-                    scale = drop.scale(weights)
-                    grad_out = grad_token_mixed[head] if block is None else grad_mixed[head, block]
-                    grad_logits = _softmax_backward(grad_out, values, weights, scale)
-                    kept = weights if scale is None else weights * scale
-                    grad_all_values.baddbmm_(kept.transpose(1, 2), grad_out)
-                    grad_all_keys.baddbmm_(grad_logits.transpose(1, 2), queries)
-                    out = grad_token_q[head] if block is None else grad_q[head, block]
-                    out.copy_(torch.bmm(grad_logits, keys))
-                    if relative is not None and block is not None:
-                        flat = blocks.position_queries[head, block].view(-1, blocks.key_size)
-                        padded = plan.blocks * size
-                        by_distance = weights.new_zeros(len(flat), padded + size)
-                        blocks.dense_view(by_distance).copy_(grad_logits[..., :padded])
-                        band = blocks.dense_band(block)
-                        grad_position_q[head, block].view(flat.shape).copy_(
-                            by_distance @ blocks.relative_keys[head, band]
-                        )
-                        grad_relative[head, band].addmm_(by_distance.t(), flat)
-                for store, gradient in ((grad_keys, grad_all_keys), (grad_values, grad_all_values)):
-                    store[head, 1:] += gradient.unflatten(1, (-1, size)).transpose(0, 1)
+    for head, start, stop in blocks.chunks():
+        rows = stop - start
+        keys = blocks.gather(blocks.keys, head, start, stop)
+        weights = blocks.logits(head, start, stop, keys).softmax(-1)
+        scale = drop.scale(weights)
+        grad_out = grad_mixed[head, start:stop].view(-1, size, blocks.value_size)
+        values = blocks.gather(blocks.values, head, start, stop)
+        grad_logits = _softmax_backward(grad_out, values, weights, scale)
+        kept = weights if scale is None else weights * scale
+        blocks.scatter(grad_values, torch.bmm(kept.transpose(1, 2), grad_out), head, start, stop)
 
-        grad_bias: tuple[Tensor | None, ...] = (None, None, None)
-        if relative is not None:
-            used = slice(blocks.padding, blocks.padding + 2 * blocks.length - 1)
-            grad_content = grad_q.sum((1, 2, 3)) + grad_token_q.sum((1, 2))
-            grad_bias = (grad_relative[:, used], grad_content, grad_position_q.sum((1, 2, 3)))
-            grad_q += grad_position_q
-        return (
-            blocks.join(grad_q, grad_token_q),
-            blocks.unstore(grad_keys),
-            blocks.unstore(grad_values),
-            *grad_bias,
-            None,
-            None,
-            None,
-        )
+        queries = blocks.queries[head, start:stop].view(-1, size, blocks.key_size)
+        torch.bmm(grad_logits, keys, out=grad_q[head, start:stop].view(queries.shape))
+        blocks.scatter(grad_keys, torch.bmm(grad_logits.transpose(1, 2), queries), head, start, stop)
+        if relative is None:
+            continue
+        positions = blocks.position_queries[head, start:stop]
+        flat = positions.view(-1, blocks.key_size)
+        grad_flat = grad_position_q[head, start:stop].view(flat.shape)
+        near = weights.new_zeros(len(flat), 4 * size)
+        blocks.near_view(near, rows).copy_(grad_logits[..., : NEAR * size])
+        torch.mm(near, blocks.near_keys(head), out=grad_flat)
+        middle = plan.blocks * size
+        grad_near = grad_relative[head, middle - 2 * size : middle + 2 * size]
+        grad_near.addmm_(near.t(), flat)
+        if plan.far:
+            far = weights.new_zeros(rows, batch * size, plan.far * 2 * size)
+            blocks.far_view(far, rows).copy_(blocks.far_part(grad_logits))
+            by_row = positions.view(rows, -1, blocks.key_size)
+            grad_by_row = grad_flat.view(by_row.shape)
+            grad_by_row.baddbmm_(far, blocks.far_keys(head, start, stop))
+            halves = torch.bmm(far.transpose(1, 2), by_row).view(-1, size * blocks.key_size)
+            into = grad_relative[head].view(-1, size * blocks.key_size)
+            into.index_add_(0, plan.bands[head, start:stop].flatten(), halves)
+
+    if plan.dense_rows or blocks.tokens:
+        for head in range(blocks.heads):
+            keys, values = blocks.everything(blocks.keys, head), blocks.everything(blocks.values, head)
+            grad_all_keys, grad_all_values = torch.zeros_like(keys), torch.zeros_like(values)
+            for block, queries in blocks.dense_queries(head):
+                weights = blocks.dense_logits(head, block, queries, keys).softmax(-1)
+                scale = drop.scale(weights)
+                grad_out = grad_token_mixed[head] if block is None else grad_mixed[head, block]
+                grad_logits = _softmax_backward(grad_out, values, weights, scale)
+                kept = weights if scale is None else weights * scale
+                grad_all_values.baddbmm_(kept.transpose(1, 2), grad_out)
+                grad_all_keys.baddbmm_(grad_logits.transpose(1, 2), queries)
+                out = grad_token_q[head] if block is None else grad_q[head, block]
+                out.copy_(torch.bmm(grad_logits, keys))
+                if relative is not None and block is not None:
+                    flat = blocks.position_queries[head, block].view(-1, blocks.key_size)
+                    padded = plan.blocks * size
+                    by_distance = weights.new_zeros(len(flat), padded + size)
+                    blocks.dense_view(by_distance).copy_(grad_logits[..., :padded])
+                    band = blocks.dense_band(block)
+                    grad_position_q[head, block].view(flat.shape).copy_(
+                        by_distance @ blocks.relative_keys[head, band]
+                    )
+                    grad_relative[head, band].addmm_(by_distance.t(), flat)
+            for store, gradient in ((grad_keys, grad_all_keys), (grad_values, grad_all_values)):
+                store[head, 1:] += gradient.unflatten(1, (-1, size)).transpose(0, 1)
+
+    grad_bias: tuple[Tensor | None, ...] = (None, None, None)
+    if relative is not None:
+        used = slice(blocks.padding, blocks.padding + 2 * blocks.length - 1)
+        grad_content = grad_q.sum((1, 2, 3)) + grad_token_q.sum((1, 2))
+        grad_bias = (grad_relative[:, used], grad_content, grad_position_q.sum((1, 2, 3)))
+        grad_q += grad_position_q
+    return (
+        blocks.join(grad_q, grad_token_q),
+        blocks.unstore(grad_keys),
+        blocks.unstore(grad_values),
+        *grad_bias,
+        None,
+        None,
+        None,
+    )
 
 
 def _softmax_backward(grad_out: Tensor, values: Tensor, weights: Tensor, scale: Tensor | None) -> Tensor:
