@@ -115,7 +115,8 @@ def integers(folder: Path) -> None:
 
 def reshape(folder: Path) -> None:
     def change(state: dict[str, torch.Tensor]) -> None:
-        state[first(state)] = state[first(state)].reshape(-1)
+        name = next(name for name, tensor in state.items() if tensor.ndim > 1)
+        state[name] = state[name].reshape(-1)
 
     rewrite(folder, change)
 
