@@ -67,6 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     config = EnformerConfig(
         channels=options.channels,
+        divisible_by=1,
         attention_heads=options.heads,
         key_size=options.key_size,
         positions="enformer" if options.kind in ("dense", "sparse") else "rotary",
