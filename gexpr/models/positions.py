@@ -28,6 +28,7 @@ def relative_features(
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # cached: must serve training too
 def _cached_features(length: int, features: int, dtype: torch.dtype, device: str) -> Tensor:
     per_class = features // 6
     distance = torch.arange(length, dtype=torch.float64)
@@ -80,6 +81,7 @@ def rotary_angles(
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # cached: must serve training too
 def _cached_angles(
     length: int, key_size: int, base: float, dtype: torch.dtype, device: str
 ) -> tuple[Tensor, Tensor]:

@@ -91,6 +91,18 @@ def test_layers_without_random_and_global_blocks_are_local() -> None:
     assert len(reach(build("sparse_enformer", **tokens, global_layers=[1, 2]))) == 64
 
 
+@pytest.mark.parametrize("positions", ["enformer", "rotary"])
+@pytest.mark.parametrize("implementation", ["dense", "block_sparse"])
+def test_training_after_prediction(positions: str, implementation: str) -> None:
+    settings = {**SPARSE, "positions": positions, "target_length": 10}
+    model = build("sparse_enformer", **settings, attention_implementation=implementation)
+    # a length of its own, so that what is cached by length is made in inference mode
+    x = sequence()[:, : 144 if implementation == "dense" else 176]
+    with torch.inference_mode():
+        model(x)
+    model.train()(x).sum().backward()
+
+
 @pytest.mark.parametrize("architecture", ["enformer", "sparse_enformer"])
 @pytest.mark.parametrize("positions", ["enformer", "rotary", "none"])
 def test_mixed_precision_is_close(architecture: str, positions: str) -> None:

@@ -105,6 +105,7 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # cached: must serve training too
 def _plan(pattern: BlockPattern, length: int, kind: str, device: torch.device) -> _Plan:
     layout = pattern.layout(length)
     blocks, size, heads = layout.blocks, pattern.block_size, pattern.heads

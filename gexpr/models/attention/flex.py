@@ -41,6 +41,7 @@ def block_mask(pattern: BlockPattern, length: int, device: torch.device) -> Any:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # cached: must serve training too
 def _cached_mask(pattern: BlockPattern, length: int, device: str) -> Any:
     size, tokens = pattern.block_size, pattern.global_tokens
     kernel = 64 if size % KERNEL_BLOCK and size % 64 == 0 else KERNEL_BLOCK
