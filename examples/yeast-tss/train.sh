@@ -7,7 +7,7 @@ if [ $# -lt 2 ]; then
 usage: train.sh DATA OUT [tss|compare]
   DATA     folder with sacCer3.fa.gz, genes.bed.gz and stripe_seq/S288C_{WT,D}_{1,2,3}.bed.gz (see README.md)
   OUT      folder for datasets, runs and evaluations
-  tss      yeast-tss itself, in two stages (default)
+  tss      yeast-tss itself, in three stages (default)
   compare  block-sparse attention, dense attention and dilated convolutions, 3,000 steps each
 USAGE
     exit 2
@@ -37,6 +37,7 @@ case $goal in
 tss)
     run sparse_1.yaml sparse_1
     run sparse_2.yaml sparse_2
+    run sparse_3.yaml sparse_3
     ;;
 compare)
     run sparse_1.yaml short_sparse --set schedule.steps=3000 --set training.max_steps=null

@@ -102,9 +102,9 @@ def scan(
     if not records:
         warnings.append("the VCF has a header but no records; the output will be empty")
     if unknown:
-        warnings.append(
-            f"{sum(unknown.values())} alleles lie on contigs that the FASTA lacks: {_some(unknown)}"
-        )
+        number = sum(unknown.values())
+        lie = "allele lies" if number == 1 else "alleles lie"
+        warnings.append(f"{number} {lie} on contigs that the FASTA lacks: {_some(unknown)}")
     return VcfSummary(
         records=records,
         alleles=alleles,
