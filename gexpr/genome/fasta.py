@@ -170,7 +170,7 @@ class Fasta:
                 "sequence_size": os.path.getsize(folder / "sequence.fa") if unpacked else self._state[0],
             }
             (folder / "entry.json").write_text(json.dumps(described), encoding="utf-8")
-            self._check_unchanged()
+            self.check_unchanged()
             if entry.exists() and not self._use_entry():
                 shutil.rmtree(entry, ignore_errors=True)
             try:
@@ -195,7 +195,8 @@ class Fasta:
             path=self.path,
         )
 
-    def _check_unchanged(self) -> None:
+    def check_unchanged(self) -> None:
+        """Raise InputError when the file is gone, or has another size or time than when it was opened."""
         try:
             status = os.stat(self.path)
         except OSError as error:
@@ -212,7 +213,7 @@ class Fasta:
         verbosity = pysam.set_verbosity(0)
         try:
             if self._handle is None:
-                self._check_unchanged()
+                self.check_unchanged()
                 sequence, fai, gzi = self._files
                 self._handle = pysam.FastaFile(sequence, filepath_index=fai, filepath_index_compressed=gzi)
             text = self._handle.fetch(contig, start, end)
@@ -297,7 +298,7 @@ class Fasta:
         read (and checked), and the cache is filled if it can be written.
         """
         if self._digest is None:
-            self._check_unchanged()
+            self.check_unchanged()
             index, lengths = self._files[1], self.lengths
             try:
                 self._make_entry()

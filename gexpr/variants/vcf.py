@@ -41,7 +41,7 @@ class VcfSource:
     """A VCF that has been opened and whose header has been checked; see :func:`open_vcf`.
 
     Attributes:
-        path: as given; ``-`` is standard input.
+        path: as given, or the label; ``-`` is standard input.
         format: ``text``, ``gzip``, ``bgzf`` or ``bcf``.
         header: header lines up to and including ``#CHROM``, without line ends.
         samples: sample names.
@@ -53,7 +53,7 @@ class VcfSource:
         self._stored = stored
         if temporary:
             weakref.finalize(self, _remove, stored, os.getpid())
-        with open_binary(stored if temporary else path, KIND) as handle:
+        with open_binary(stored, KIND) as handle:
             status = os.fstat(handle.fileno())
             self._state = (status.st_size, status.st_mtime_ns)
             self.format = sniff(handle)
@@ -111,6 +111,18 @@ class VcfSource:
                 sha.update(data)
         return sha.hexdigest()
 
+    def check_unchanged(self) -> None:
+        """Raise InputError when the file is gone, or has another size or time than when it was opened."""
+        try:
+            status = os.stat(self._stored)
+        except OSError as error:
+            raise InputError(f"the file is gone: {error.strerror}", path=self.path) from None
+        self._check(status)
+
+    def _check(self, status: os.stat_result) -> None:
+        if (status.st_size, status.st_mtime_ns) != self._state:
+            raise InputError("the file was changed while it was in use; start again", path=self.path)
+
     def records(self) -> Iterator[VcfRecord]:
         """All records from the first, strictly; each call reads the file again.
 
@@ -118,9 +130,7 @@ class VcfSource:
             InputError: at the first fault, with the line, or the byte offset for damaged compression.
         """
         with open_binary(self._stored, KIND) as handle:
-            status = os.fstat(handle.fileno())
-            if (status.st_size, status.st_mtime_ns) != self._state:
-                raise InputError("the file was changed while it was in use; start again", path=self.path)
+            self._check(os.fstat(handle.fileno()))
             stream = chunks(handle, self.path)
             if self.format == "bcf":
                 for number, fields in enumerate(BcfReader(stream, self.path).records(), 1):
@@ -187,13 +197,18 @@ class VcfSource:
         raise InputError(message, path=self.path, line=number)
 
 
-def open_vcf(path: str | os.PathLike[str], spool_folder: str | os.PathLike[str] | None = None) -> VcfSource:
+def open_vcf(
+    path: str | os.PathLike[str],
+    spool_folder: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+) -> VcfSource:
     """Open a VCF (text, gzip, BGZF) or BCF and check its header.
 
     Args:
         path: the file; ``-`` (standard input) and pipes are copied to a temporary file first, so that
             they can be read more than once; it is removed with the returned object.
         spool_folder: where that copy goes; default the system's folder for temporary files.
+        label: what messages call the file; default its path.
 
     Raises:
         InputError: no such file, empty, a foreign format, damaged compression, or a header without
@@ -202,7 +217,7 @@ def open_vcf(path: str | os.PathLike[str], spool_folder: str | os.PathLike[str] 
     name = os.fspath(path)
     temporary = spool(name, KIND, spool_folder)
     try:
-        return VcfSource(name, temporary or name, temporary is not None)
+        return VcfSource(label or name, temporary or name, temporary is not None)
     except BaseException:
         if temporary is not None:
             _remove(temporary, os.getpid())
