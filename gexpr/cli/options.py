@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ def fasta(function: Command) -> Command:
     )(function)
 
 
-def output(formats: tuple[str, ...], suffixes: str) -> Callable[[Command], Command]:
+def output(formats: tuple[str, ...], suffixes: str, required: bool = True) -> Callable[[Command], Command]:
     """``--output`` and ``--format``."""
 
     def decorate(function: Command) -> Command:
@@ -58,7 +59,7 @@ def output(formats: tuple[str, ...], suffixes: str) -> Callable[[Command], Comma
         return click.option(
             "--output",
             "-o",
-            required=True,
+            required=required,
             metavar="FILE",
             help=f"Where to write: {suffixes}; '-' is TSV on stdout.",
         )(function)
@@ -129,7 +130,11 @@ def prediction(function: Command) -> Command:
             help="Sequences predicted at once.  [default: by context length and device]",
         ),
         click.option(
-            "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda or cuda:N."
+            "--device",
+            default="auto",
+            show_default=True,
+            metavar="NAME",
+            help="auto, cpu, cuda, cuda:N; cuda:all or cuda:0,2 work at once, one process each.",
         ),
         click.option(
             "--precision",
@@ -150,3 +155,119 @@ def prediction(function: Command) -> Command:
 def quiet(function: Command) -> Command:
     """``--quiet``."""
     return click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")(function)
+
+
+def force(function: Command) -> Command:
+    """``--force``."""
+    return click.option("--force", is_flag=True, help="Replace an existing output.")(function)
+
+
+def keep_run(function: Command) -> Command:
+    """``--keep-run``."""
+    return click.option(
+        "--keep-run", is_flag=True, help="Keep the run directory after the output is written."
+    )(function)
+
+
+def top(function: Command) -> Command:
+    """``--top``."""
+    return click.option(
+        "--top",
+        type=click.IntRange(min=0),
+        default=5,
+        show_default=True,
+        metavar="N",
+        help="List the N strongest effects on stderr.",
+    )(function)
+
+
+def strict(function: Command) -> Command:
+    """``--strict``."""
+    return click.option(
+        "--strict",
+        is_flag=True,
+        help="Exit with 3 when an allele was left unscored (the output is complete).",
+    )(function)
+
+
+def run_control(function: Command) -> Command:
+    """How the run is carried out: from ``--run-dir`` to ``--dry-run``; collected in ``run``."""
+
+    @functools.wraps(function)
+    def collect(**values: Any) -> Any:
+        names = (
+            "run_dir",
+            "shard",
+            "block_rows",
+            "restart",
+            "keep_run",
+            "force",
+            "workers",
+            "scheduler",
+            "cluster",
+        )
+        run = {name: values.pop(name) for name in names}
+        if run["shard"] is None and values["output"] is None and not values["dry_run"]:
+            raise click.UsageError("Missing option '--output' / '-o' (only a --shard can do without).")
+        return function(run=run, **values)
+
+    decorators = (
+        click.option(
+            "--run-dir",
+            metavar="DIR",
+            help="Where finished blocks are kept until the output is complete.  [default: OUTPUT.run]",
+        ),
+        click.option(
+            "--shard",
+            metavar="I/N|auto",
+            callback=parsed_shard,
+            help="Compute share I of N (0 <= I < N) and leave the rest to others and to 'gexpr merge'; auto "
+            "takes both from Slurm (array task, srun rank) or torchrun.",
+        ),
+        click.option(
+            "--block-rows",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Rows that are finished and saved at a time.  [default: some seconds' work]",
+        ),
+        click.option("--restart", is_flag=True, help="Discard what an interrupted run has finished."),
+        keep_run,
+        force,
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Worker processes on the CPU, or of the Dask cluster.",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Let the workers of a Dask cluster compute: tcp://host:port.",
+        ),
+        click.option(
+            "--cluster",
+            type=click.Choice(("local", "slurm")),
+            help="Start a Dask cluster with --workers workers, here or as Slurm jobs.",
+        ),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Show what there is to do, with estimates of time and disk, and stop; needs no --output.",
+        ),
+    )
+    wrapped: Any = collect
+    for decorator in reversed(decorators):
+        wrapped = decorator(wrapped)
+    result: Command = wrapped
+    return result
+
+
+def parsed_shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A click callback: the :class:`~gexpr.runs.shards.Shard`, or None."""
+    if value is None:
+        return None
+    from gexpr.runs.shards import parse_shard
+
+    return parsed(parse_shard)(ctx, param, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from gexpr import logs
@@ -12,17 +14,18 @@ from gexpr.cli import options
 @click.argument("bed")
 @options.checkpoint
 @options.fasta
-@options.output(("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz or .npz (one region)")
+@options.output(("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz or .npz (one region)", required=False)
 @options.tracks
 @options.prediction
 @options.dtype
 @options.contig_aliases
+@options.run_control
 @options.quiet
 def command(
     bed: str,
     checkpoint: str,
     fasta: str,
-    output: str,
+    output: str | None,
     format: str | None,
     tracks: str | None,
     reverse_complement: bool,
@@ -34,7 +37,9 @@ def command(
     threads: int | None,
     dtype: str,
     contig_aliases: str | None,
+    dry_run: bool,
     quiet: bool,
+    run: dict[str, Any],
 ) -> None:
     """Predict the tracks over the regions of BED, a file with 3 to 12 columns ('-' reads stdin).
 
@@ -48,32 +53,41 @@ def command(
     Profiles, for one track:
       gexpr predict -c yeast-tss -f sacCer3.fa.gz -t 0 -o profiles.h5 regions.bed
 
-    Exit codes: 0 success; 1 the input or the environment is at fault, nothing was written;
-    2 wrong usage; 130, 143 stopped by Ctrl-C or SIGTERM, nothing was written.
+    Finished blocks of regions are kept in OUTPUT.run until the output is complete: after an
+    interruption the same command continues.
+
+    Exit codes: 0 success; 1 the input or the environment is at fault (finished blocks are kept);
+    2 wrong usage; 75 stopped by SIGINT, SIGTERM or SIGUSR1 after the current block, the same
+    command continues; 130, 143, 138 stopped at once by a second signal.
     """
     from gexpr.genome.examples import resolve_bed, resolve_fasta
     from gexpr.runs.common import ModelOptions
+    from gexpr.runs.control import RunOptions
     from gexpr.runs.predict import PredictOptions, predict
 
     logs.set_quiet(quiet)
-    predict(
-        resolve_bed(bed),
-        resolve_fasta(fasta),
-        output,
-        PredictOptions(
-            model=ModelOptions(
-                checkpoint=checkpoint,
-                tracks=tracks,
-                reverse_complement=reverse_complement,
-                shifts=shifts,
-                batch_size=batch_size,
-                device=device,
-                precision=precision,
-                threads=threads,
-                unsquash=unsquash,
-            ),
-            contig_aliases=contig_aliases,
-            format=format,
-            dtype=dtype,
+    predicted = PredictOptions(
+        model=ModelOptions(
+            checkpoint=checkpoint,
+            tracks=tracks,
+            reverse_complement=reverse_complement,
+            shifts=shifts,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            threads=threads,
+            unsquash=unsquash,
         ),
+        contig_aliases=contig_aliases,
+        format=format,
+        dtype=dtype,
     )
+    if dry_run:
+        from gexpr.runs.dry_run import dry_run_predictions
+
+        for line in dry_run_predictions(
+            resolve_bed(bed), resolve_fasta(fasta), output, predicted, RunOptions(**run)
+        ):
+            click.echo(line)
+        return
+    predict(resolve_bed(bed), resolve_fasta(fasta), output, predicted, RunOptions(**run))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from gexpr import logs
@@ -13,7 +15,7 @@ from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_statisti
 @click.argument("vcf")
 @options.checkpoint
 @options.fasta
-@options.output(("hdf5", "tsv"), ".h5, .tsv or .tsv.gz")
+@options.output(("hdf5", "tsv"), ".h5, .tsv or .tsv.gz", required=False)
 @options.tracks
 @click.option(
     "--stats",
@@ -71,23 +73,15 @@ from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_statisti
     help="Score the rest even when more than this share of the alleles lie on contigs that FASTA lacks.",
 )
 @options.contig_aliases
-@click.option(
-    "--top",
-    type=click.IntRange(min=0),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="List the N strongest effects on stderr.",
-)
-@click.option(
-    "--strict", is_flag=True, help="Exit with 3 when an allele was left unscored (the output is complete)."
-)
+@options.top
+@options.strict
+@options.run_control
 @options.quiet
 def command(
     vcf: str,
     checkpoint: str,
     fasta: str,
-    output: str,
+    output: str | None,
     format: str | None,
     tracks: str | None,
     stats: tuple[str, ...],
@@ -109,7 +103,9 @@ def command(
     contig_aliases: str | None,
     top: int,
     strict: bool,
+    dry_run: bool,
     quiet: bool,
+    run: dict[str, Any],
 ) -> None:
     """Score the variants of VCF: what each allele changes in every track.
 
@@ -126,43 +122,54 @@ def command(
       bcftools view -r chrI all.bcf | gexpr score-variants -c yeast-tss -f sacCer3.fa.gz \\
           -t '*diamide*' --long -o scores.tsv.gz -
 
-    Exit codes: 0 success; 1 the input or the environment is at fault, nothing was written;
+    A tenth of a large file, on each of ten machines that share a folder; then the output:
+      gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o all.h5 --shard 3/10 all.vcf.gz
+      gexpr merge all.h5.run -o all.h5
+
+    Finished blocks are kept in OUTPUT.run until the output is complete: after an interruption
+    the same command continues.
+
+    Exit codes: 0 success; 1 the input or the environment is at fault (finished blocks are kept);
     2 wrong usage; 3 with --strict, the output is complete but some alleles were not scored;
-    130, 143 stopped by Ctrl-C or SIGTERM, nothing was written.
+    75 stopped by SIGINT, SIGTERM or SIGUSR1 after the current block, the same command continues;
+    130, 143, 138 stopped at once by a second signal.
     """
     from gexpr.genome.examples import resolve_fasta, resolve_vcf
     from gexpr.runs.common import ModelOptions
+    from gexpr.runs.control import RunOptions
     from gexpr.runs.score_variants import ScoreOptions, score_variants
 
     logs.set_quiet(quiet)
-    score_variants(
-        resolve_vcf(vcf),
-        resolve_fasta(fasta),
-        output,
-        ScoreOptions(
-            model=ModelOptions(
-                checkpoint=checkpoint,
-                tracks=tracks,
-                reverse_complement=reverse_complement,
-                shifts=shifts,
-                batch_size=batch_size,
-                device=device,
-                precision=precision,
-                threads=threads,
-                unsquash=unsquash,
-            ),
-            statistics=stats,
-            pseudocount=pseudocount,
-            mask=mask,
-            average=average,
-            max_allele_length=max_allele_length,
-            max_ref_mismatch=max_ref_mismatch,
-            allow_unknown_contigs=allow_unknown_contigs,
-            contig_aliases=contig_aliases,
-            format=format,
-            dtype=dtype,
-            long=long,
-            top=top,
-            strict=strict,
+    scored = ScoreOptions(
+        model=ModelOptions(
+            checkpoint=checkpoint,
+            tracks=tracks,
+            reverse_complement=reverse_complement,
+            shifts=shifts,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            threads=threads,
+            unsquash=unsquash,
         ),
+        statistics=stats,
+        pseudocount=pseudocount,
+        mask=mask,
+        average=average,
+        max_allele_length=max_allele_length,
+        max_ref_mismatch=max_ref_mismatch,
+        allow_unknown_contigs=allow_unknown_contigs,
+        contig_aliases=contig_aliases,
+        format=format,
+        dtype=dtype,
+        long=long,
+        top=top,
+        strict=strict,
     )
+    if dry_run:
+        from gexpr.runs.dry_run import dry_run_scores
+
+        for line in dry_run_scores(resolve_vcf(vcf), resolve_fasta(fasta), output, scored, RunOptions(**run)):
+            click.echo(line)
+        return
+    score_variants(resolve_vcf(vcf), resolve_fasta(fasta), output, scored, RunOptions(**run))

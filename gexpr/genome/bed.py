@@ -9,12 +9,16 @@ from gexpr.genome.compressed import read_lines
 from gexpr.results import Region
 
 
-def read_bed(path: str | os.PathLike[str]) -> list[Region]:
+def read_bed(path: str | os.PathLike[str], label: str | None = None) -> list[Region]:
     """All intervals of a BED file in file order, each with its line number.
 
     Lines that are blank or start with ``#``, ``track`` or ``browser`` are skipped. Columns are
     separated by tabs, or by spaces in a line without a tab; of more than six columns the first six
     are used. Missing columns get ``.``. Whether an interval lies on a contig is for the caller to check.
+
+    Args:
+        path: the file; ``-`` is standard input.
+        label: what messages call the file; default its path.
 
     Raises:
         InputError: with the line, for fewer than three columns, coordinates that are not whole
@@ -22,11 +26,12 @@ def read_bed(path: str | os.PathLike[str]) -> list[Region]:
             one, for a missing, empty, damaged or foreign file.
     """
     regions = []
-    for number, line in read_lines(path, "BED file"):
+    name = path if label is None else label
+    for number, line in read_lines(path, "BED file", label):
         text = line.strip()
         if not text or text.startswith("#") or text.split(None, 1)[0] in ("track", "browser"):
             continue
-        regions.append(_region(line.rstrip(), number, path))
+        regions.append(_region(line.rstrip(), number, name))
     return regions
 
 

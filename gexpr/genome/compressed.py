@@ -276,16 +276,21 @@ def to_text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def read_lines(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[int, str]]:
+def read_lines(
+    path: str | os.PathLike[str], kind: str, label: str | None = None
+) -> Iterator[tuple[int, str]]:
     """Numbered lines (from 1, without line ends) of a small text file: plain, gzip, BGZF or ``-``.
+
+    ``label`` is what messages call the file; default its path.
 
     Raises:
         InputError: no such file, empty, damaged, a web page or another foreign format, a NUL byte.
     """
-    label = os.fspath(path)
-    temporary = spool(label, kind)
+    name = os.fspath(path)
+    label = label or name
+    temporary = spool(name, kind)
     try:
-        with open_binary(temporary or label, kind) as handle:
+        with open_binary(temporary or name, kind) as handle:
             number = 0
             carry = b""
             first = True

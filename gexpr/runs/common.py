@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NamedTuple
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,51 +16,16 @@ from numpy.typing import NDArray
 
 import gexpr
 from gexpr import checkpoints, logs
-from gexpr.errors import ConfigError, GexprError
+from gexpr.errors import ConfigError
+from gexpr.genome.contigs import ContigMap, read_aliases
 from gexpr.genome.fasta import Fasta
 from gexpr.models.base import SequenceModel
-from gexpr.scoring.devices import device_kind, resolve_device
+from gexpr.results import Track
+from gexpr.runs.blocks import BlockTask
+from gexpr.runs.control import RunOptions
+from gexpr.scoring.devices import device_kind, resolve_device, resolve_devices
 from gexpr.scoring.predictor import Predictor, model_tracks
 from gexpr.scoring.tracks import select_tracks
-
-
-class Terminated(GexprError):
-    """A signal asked the process to end; what was being written has been removed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; no output was written")
-        self.exit_code = 128 + number
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Turn the first SIGTERM or SIGHUP inside the block into :class:`Terminated`; a second one ends at once.
-
-    Without it such a signal ends the process where it stands and leaves unfinished files behind.
-    Signals that are ignored (``nohup``) or handled already are left alone, and so are threads
-    other than the main one, which cannot take signals.
-    """
-    taken: list[int] = []
-
-    def restore() -> None:
-        while taken:
-            signal.signal(taken.pop(), signal.SIG_DFL)
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        restore()
-        raise Terminated(number)
-
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                    signal.signal(number, stop)
-                    taken.append(number)
-        yield
-    finally:
-        restore()
-
 
 DTYPES = ("float32", "float16")
 
@@ -83,6 +46,51 @@ class ModelOptions(NamedTuple):
     precision: str = "fp32"
     threads: int | None = None
     unsquash: bool = True
+
+
+def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, RunOptions]:
+    """Give each worker process of a run its device: ``cuda:all`` and ``cuda:0,2`` become a list.
+
+    Returns:
+        The options of the first worker, and the run's options with all devices.
+
+    Raises:
+        ConfigError: CUDA devices together with ``--workers``, or an unknown name.
+        GexprError: a CUDA device that is not there.
+    """
+    devices = tuple(str(device) for device in resolve_devices(model.device))
+    if run.workers > 1 and not run.dask and devices != ("cpu",):
+        raise ConfigError("--workers is for the CPU; --device cuda:all uses all CUDA devices")
+    return model._replace(device=devices[0]), replace(run, devices=devices)
+
+
+def input_files(first: str, fasta: str, checkpoint: str, aliases: str | None) -> list[str | None]:
+    """Every file that a run reads; the first may be standard input."""
+    inputs = [first, fasta, fasta + ".fai", fasta + ".gzi", aliases]
+    if os.path.isdir(checkpoint):
+        inputs += [entry.path for entry in os.scandir(checkpoint)]
+    return inputs
+
+
+BASES_A_BLOCK = {"cpu": 2**22, "cuda": 2**27}
+"""Bases that a block shows to the model, at most, by type of device: some seconds' work."""
+_MOST_ROWS = 4096
+
+
+def block_rows(predictor: Predictor, windows: float) -> int:
+    """Rows a block, for rows that need ``windows`` windows each, shown in every pass."""
+    bases = windows * len(predictor.passes) * predictor.context_length
+    return int(max(1, min(_MOST_ROWS, BASES_A_BLOCK[predictor.device.type] // bases)))
+
+
+def pack_tracks(tracks: Sequence[Track]) -> list[list[Any]]:
+    """Tracks as JSON can hold them."""
+    return [list(track) for track in tracks]
+
+
+def unpack_tracks(packed: Sequence[Sequence[Any]]) -> tuple[Track, ...]:
+    """What :func:`pack_tracks` packed."""
+    return tuple(Track(*values) for values in packed)
 
 
 def open_predictor(options: ModelOptions) -> Predictor:
@@ -180,3 +188,86 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Options that every task has.
+
+    Args:
+        model: checkpoint, tracks, strands, shifts, batch, device and precision.
+        contig_aliases: a table of contig names, or None.
+    """
+
+    model: ModelOptions
+    contig_aliases: str | None = None
+
+
+Options = TypeVar("Options", bound=TaskOptions)
+Opened = TypeVar("Opened")
+
+
+class ModelTask(BlockTask, Generic[Options, Opened]):
+    """A task that shows a file's rows, with their windows of a genome, to a model.
+
+    Args:
+        path: where the file can be read, any number of times.
+        label: what it is called in messages and output; ``-`` is standard input.
+        fasta: the genome.
+        options: everything else.
+    """
+
+    def __init__(self, path: str, label: str, fasta: str, options: Options) -> None:
+        self.path = path
+        self.label = label
+        self.fasta = fasta
+        self.options = options
+        self._opened: Opened | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    @property
+    def name(self) -> str:
+        """What an output calls the file."""
+        return "standard input" if self.label == "-" else os.path.basename(self.label)
+
+    @property
+    def device(self) -> str:
+        """The name of the device on which this task computes."""
+        return self.options.model.device
+
+    def on_device(self, device: str, threads: int | None) -> BlockTask:
+        """The same task on another device, with a number of CPU threads unless the options have one."""
+        model = self.options.model
+        model = model._replace(device=device, threads=model.threads or threads)
+        return type(self)(self.path, self.label, self.fasta, replace(self.options, model=model))
+
+    def absolute(self) -> BlockTask:
+        """The same task with absolute paths, for processes that work in another folder."""
+        model, aliases = self.options.model, self.options.contig_aliases
+        if os.path.isdir(model.checkpoint):
+            model = model._replace(checkpoint=os.path.abspath(model.checkpoint))
+        options = replace(
+            self.options, model=model, contig_aliases=None if aliases is None else os.path.abspath(aliases)
+        )
+        return type(self)(os.path.abspath(self.path), self.label, os.path.abspath(self.fasta), options)
+
+    def close(self) -> None:
+        """Let go of inputs and model; they are opened again when they are needed."""
+        self._opened = None
+
+    def open(self) -> Opened:
+        """Inputs and model, opened once a process."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    @abstractmethod
+    def _open(self) -> Opened: ...
+
+    def open_genome(self) -> tuple[Fasta, ContigMap]:
+        """The genome, and what its contigs are called elsewhere."""
+        genome = Fasta(self.fasta)
+        path = self.options.contig_aliases
+        return genome, ContigMap(genome.names, read_aliases(path) if path else None)

@@ -1,48 +1,55 @@
 """The job behind ``gexpr score-variants``: a VCF, a FASTA and a checkpoint to a file of scores.
 
-It is made of three steps, kept apart: :func:`plan` divides the rows into blocks of a fixed size,
-:func:`execute` turns one block into scores, and the writer publishes the finished file.
+:class:`ScoreTask` computes a block of rows in any process, :class:`ScoreSink` makes the output from
+the blocks, and :func:`gexpr.runs.control.run_task` does the rest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
-import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gexpr import logs
-from gexpr.errors import ConfigError, GexprError
-from gexpr.genome.contigs import ContigMap, read_aliases
+from gexpr.errors import ConfigError, GexprError, InputError
+from gexpr.genome.contigs import read_aliases
 from gexpr.genome.fasta import Fasta
 from gexpr.results import Track, Variant
+from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
     DtypeCast,
-    ModelOptions,
+    ModelTask,
+    TaskOptions,
     align,
+    assign_devices,
+    block_rows,
     count,
     describe_fasta,
     describe_predictor,
+    input_files,
     open_predictor,
-    terminable,
+    pack_tracks,
+    unpack_tracks,
 )
+from gexpr.runs.control import Outcome, RunOptions, run_task
+from gexpr.runs.directory import Block, Manifest
 from gexpr.scoring import realign
 from gexpr.scoring.definitions import ALL_BINS, AVERAGES, STATISTICS, Mask, canonical_statistic
 from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit, strongest
+from gexpr.scoring.predictor import Predictor
 from gexpr.variants.alleles import AlleleReader
 from gexpr.variants.preflight import scan
-from gexpr.variants.vcf import VcfSource, open_vcf
+from gexpr.variants.vcf import VcfRecord, VcfSource, open_vcf
 from gexpr.writers.output import AtomicOutput, output_format
+from gexpr.writers.parts import Part
 from gexpr.writers.scores import SUFFIXES, ScoreSchema, open_writer
 
-BLOCK_ROWS = 1024
-"""Rows scored and written at a time."""
+COMMAND = "score-variants"
 
 WINDOW_RULE = "the first base of the normalized REF allele lies at index context_length // 2"
 
@@ -54,11 +61,12 @@ class UnscoredError(GexprError):
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreOptions(TaskOptions):
     """Everything that decides what is scored and how.
 
     Args:
         model: checkpoint, tracks, strands, shifts, batch, device and precision.
+        contig_aliases: a table of contig names, or None.
         statistics: canonical names or aliases.
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
@@ -66,7 +74,6 @@ class ScoreOptions:
         max_allele_length: bases; longer alleles get the status ``too_long``.
         max_ref_mismatch: the share of alleles that may disagree with the FASTA before the run stops.
         allow_unknown_contigs: run even when more alleles than that share lie on contigs that the FASTA lacks.
-        contig_aliases: a table of contig names, or None.
         format: ``hdf5``, ``tsv`` or None for the output's suffix.
         dtype: ``float32`` or ``float16``.
         long: TSV with one line a number.
@@ -77,7 +84,6 @@ class ScoreOptions:
         ConfigError: a value that is not allowed.
     """
 
-    model: ModelOptions
     statistics: tuple[str, ...] = ("logFC",)
     pseudocount: float = 1.0
     mask: Mask = ALL_BINS
@@ -85,7 +91,6 @@ class ScoreOptions:
     max_allele_length: int = 2000
     max_ref_mismatch: float = 0.10
     allow_unknown_contigs: bool = False
-    contig_aliases: str | None = None
     format: str | None = None
     dtype: str = "float32"
     long: bool = False
@@ -117,80 +122,97 @@ class StrongVariant(NamedTuple):
 
 
 class ScoreSummary(NamedTuple):
-    """What a run did. ``seconds`` and ``rate`` (scored alleles a second) are those of the scoring alone."""
+    """What a run did. ``computed`` rows were scored by this process, in ``seconds``; others came from
+    an earlier or another process.
+    """
 
     output: str
     records: int
     alleles: int
     scored: int
     by_status: dict[str, int]
+    computed: int
     seconds: float
     strongest: list[StrongVariant]
 
     @property
     def rate(self) -> float:
-        """Alleles scored a second."""
-        return self.scored / max(self.seconds, 1e-9)
+        """Alleles scored a second by this process."""
+        return self.computed / max(self.seconds, 1e-9)
 
 
-class Block(NamedTuple):
-    """A half-open range of output rows."""
-
-    start: int
-    end: int
-
-
-def plan(rows: int, block_rows: int = BLOCK_ROWS) -> list[Block]:
-    """Blocks of a fixed number of rows that together are all rows."""
-    return [Block(start, min(start + block_rows, rows)) for start in range(0, rows, block_rows)]
-
-
-def read_variants(source: VcfSource, reader: AlleleReader) -> Iterator[Variant]:
-    """Every allele of a VCF in order, with consecutive rows."""
-    row = 0
-    for record in source.records():
-        variants = reader.split(record, row)
-        row += len(variants)
-        yield from variants
-
-
-def execute(
-    scorer: VariantScorer, variants: list[Variant], cast: DtypeCast, bar: logs.Progress | None = None
-) -> dict[str, NDArray[np.floating]]:
-    """Scores of one block in the output's number type, NaN in rows that are not ``ok``."""
-    scores = scorer.score(variants, None if bar is None else bar.advance)
-    if bar is not None:
-        bar.advance(sum(not variant.ok for variant in variants), note=f"{bar.rate:,.0f}/s")
-    return {name: cast(values) for name, values in scores.items()}
-
-
-def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> ScoreSummary:
-    """Score every ALT allele of a VCF and write one row for each.
-
-    The output appears under its name only when it is complete.
+class VariantRows:
+    """The alleles of a VCF by row; quick when blocks are asked for in ascending order.
 
     Args:
-        vcf: VCF or BCF; ``-`` is standard input.
-        fasta: the genome that the VCF's coordinates refer to.
-        output: a path, or ``-`` for TSV on standard output.
-        options: everything else.
-
-    Returns:
-        Counts, rate and the strongest alleles; also printed to stderr.
-
-    Raises:
-        GexprError: bad input, options or environment.
-        UnscoredError: ``options.strict`` and an allele was not scored; the output is complete.
+        source: the opened VCF.
+        reader: splits and judges the alleles.
     """
-    format = output_format(output, options.format, SUFFIXES)
-    if options.long and format != "tsv":
-        raise ConfigError(f"--long is a form of TSV; the output's format is {format}")
-    with terminable(), AtomicOutput(output) as claimed:
+
+    def __init__(self, source: VcfSource, reader: AlleleReader) -> None:
+        self._source = source
+        self._reader = reader
+        self._records: Iterator[VcfRecord] = iter(())
+        self._row = 0
+        self._pending: VcfRecord | None = None
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._records = self._source.records()
+        self._row = 0
+        self._pending = next(self._records, None)
+
+    def read(self, block: Block) -> list[Variant]:
+        """The variants of a block, one a row.
+
+        Raises:
+            InputError: a fault of the file, or it has fewer alleles than that.
+        """
+        if block.start < self._row:
+            self._rewind()
+        variants: list[Variant] = []
+        while self._row < block.end:
+            record = self._pending
+            if record is None:
+                raise InputError(
+                    f"the file has {self._row:,} alleles, fewer than when the run was planned; "
+                    "it was changed while it was in use",
+                    path=self._source.path,
+                )
+            following = self._row + len(record.alts)
+            if following > block.start:
+                rows = self._reader.split(record, self._row)
+                variants += [variant for variant in rows if block.start <= variant.row < block.end]
+                if following > block.end:
+                    # The record's other alleles begin the next block.
+                    break
+            self._row = following
+            self._pending = next(self._records, None)
+        return variants
+
+
+class _Opened(NamedTuple):
+    """What a process needs to score."""
+
+    predictor: Predictor
+    genome: Fasta
+    source: VcfSource
+    reader: AlleleReader
+    scorer: VariantScorer
+    rows: VariantRows
+    cast: DtypeCast
+
+
+class ScoreTask(ModelTask["ScoreOptions", _Opened]):
+    """Scores of the alleles of a VCF."""
+
+    command = COMMAND
+
+    def _open(self) -> _Opened:
+        options = self.options
         predictor = open_predictor(options.model)
-        genome = Fasta(fasta)
-        aliases = read_aliases(options.contig_aliases) if options.contig_aliases else None
-        limit = allele_limit(predictor)
-        reader = AlleleReader(genome, ContigMap(genome.names, aliases), min(options.max_allele_length, limit))
+        genome, contigs = self.open_genome()
+        reader = AlleleReader(genome, contigs, min(options.max_allele_length, allele_limit(predictor)))
         scorer = VariantScorer(
             predictor,
             FastaWindows(genome),
@@ -199,60 +221,209 @@ def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> 
             mask=options.mask,
             average=options.average,
         )
-        source = open_vcf(vcf)
-        found = scan(source, reader, options.max_ref_mismatch, options.allow_unknown_contigs)
+        source = open_vcf(self.path, label=self.label)
+        rows = VariantRows(source, reader)
+        return _Opened(predictor, genome, source, reader, scorer, rows, DtypeCast(options.dtype))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that determines a score, in canonical form, and nothing that does not."""
+        options, opened = self.options, self.open()
+        aliases = read_aliases(options.contig_aliases) if options.contig_aliases else {}
+        return {
+            **describe_predictor(options.model, opened.predictor),
+            **describe_fasta(opened.genome),
+            "vcf": self.name,
+            "vcf_sha256": opened.source.sha256,
+            "statistics": ",".join(options.statistics),
+            "pseudocount": options.pseudocount,
+            "log_base": 2,
+            "average": options.average,
+            "mask": str(options.mask),
+            "window_rule": WINDOW_RULE,
+            "indel_method": realign.METHOD,
+            "max_allele_length": opened.reader.max_allele_length,
+            "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),
+            "dtype": options.dtype,
+        }
+
+    def plan(self) -> tuple[int, dict[str, Any]]:
+        """Read all of the VCF, judge every allele, and report what the user should know."""
+        options, opened = self.options, self.open()
+        found = scan(opened.source, opened.reader, options.max_ref_mismatch, options.allow_unknown_contigs)
         for message in found.warnings:
             logs.warning(message)
+        limit = opened.reader.max_allele_length
         if limit < options.max_allele_length and found.by_status.get("too_long"):
+            bases = opened.predictor.target_length * opened.predictor.bin_size
             logs.warning(
-                f"alleles longer than {limit:,} bases are not scored: the model predicts only "
-                f"{predictor.target_length * predictor.bin_size:,} bp"
+                f"alleles longer than {limit:,} bases are not scored: the model predicts only {bases:,} bp"
             )
         if found.renamed:
             pairs = [f"{old} is {new}" for old, new in sorted(found.renamed.items())]
             logs.info(f"contig names: {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''} in the FASTA")
+        return found.alleles, {
+            "records": found.records,
+            "by_status": found.by_status,
+            "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(found.renamed.items())),
+            "statistics": list(options.statistics),
+            "tracks": pack_tracks(opened.predictor.tracks),
+        }
 
-        writer = open_writer(
-            claimed,
-            format,
-            ScoreSchema(
-                tracks=tuple(predictor.tracks),
-                statistics=options.statistics,
-                attributes=_attributes(options, scorer, genome, source, reader),
-                dtype=options.dtype,
-                definitions={name: STATISTICS[name].formula for name in options.statistics},
-            ),
-            long=options.long,
+    def default_block_rows(self) -> int:
+        """Rows a block: each has a reference and an alternate window."""
+        return block_rows(self.open().predictor, 2)
+
+    def compute(self, block: Block, advance: Advance | None = None) -> Part:
+        """Scores of one block in the output's number type, NaN in rows that are not ``ok``."""
+        opened = self.open()
+        variants = opened.rows.read(block)
+        scores = opened.scorer.score(variants, advance)
+        if advance is not None:
+            advance(sum(not variant.ok for variant in variants))
+        columns = {name: [getattr(variant, name) for variant in variants] for name in _COLUMNS}
+        return Part({name: opened.cast(values) for name, values in scores.items()}, {"columns": columns})
+
+    def check_inputs(self) -> None:
+        """Raise InputError when VCF or FASTA is gone or was changed."""
+        opened = self.open()
+        opened.source.check_unchanged()
+        opened.genome.check_unchanged()
+
+
+_COLUMNS = ("row", "line", "chrom", "pos", "id", "ref", "alt", "status")
+
+
+class ScoreSink:
+    """Makes the output of scores from parts, and finds the strongest.
+
+    Args:
+        output: the claimed output.
+        manifest: the run's plan.
+        format: ``hdf5`` or ``tsv``.
+        long: TSV with one line a number.
+        top: how many of the strongest alleles to find.
+    """
+
+    def __init__(
+        self, output: AtomicOutput, manifest: Manifest, format: str, *, long: bool = False, top: int = 5
+    ) -> None:
+        content = manifest.content
+        statistics = tuple(content["statistics"])
+        tracks = unpack_tracks(content["tracks"])
+        attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
+        schema = ScoreSchema(
+            tracks=tracks,
+            statistics=statistics,
+            attributes={**attributes, "contig_aliases": content["contig_aliases"]},
+            dtype=manifest.fingerprint["dtype"],
+            definitions={name: STATISTICS[name].formula for name in statistics},
         )
-        ranking = _Ranking(options, predictor.tracks)
-        cast = DtypeCast(options.dtype)
-        started = time.monotonic()
-        try:
-            variants = read_variants(source, reader)
-            with logs.progress("scoring", found.alleles, "variants") as bar:
-                for block in plan(found.alleles):
-                    rows = list(islice(variants, block.end - block.start))
-                    scores = execute(scorer, rows, cast, bar)
-                    writer.write(rows, scores)
-                    ranking.add(rows, scores)
-            seconds = time.monotonic() - started
-            writer.commit()
-        finally:
-            writer.discard()
+        self._statistics = statistics
+        self._writer = open_writer(output, format, schema, long=long)
+        self._ranking = _Ranking(statistics[0], top, tracks)
 
+    def add(self, part: Part) -> None:
+        """Write the rows of the next part."""
+        columns = part.about["columns"]
+        variants = [
+            Variant(**dict(zip(_COLUMNS, row, strict=True)))
+            for row in zip(*(columns[name] for name in _COLUMNS), strict=True)
+        ]
+        scores = {name: part.arrays[name] for name in self._statistics}
+        self._writer.write(variants, scores)
+        self._ranking.add(variants, scores)
+
+    def commit(self) -> None:
+        """Finish the output and give it its name."""
+        self._writer.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished output."""
+        self._writer.discard()
+
+    @property
+    def strongest(self) -> list[StrongVariant]:
+        """The alleles with the largest absolute score of the first statistic."""
+        return self._ranking.result()
+
+
+def check_format(output: str | None, format: str | None, long: bool) -> str | None:
+    """The format of an output of scores; None when no output is named.
+
+    Raises:
+        ConfigError: it cannot be told, or ``long`` with another format than TSV.
+    """
+    if output is None:
+        return None
+    known = output_format(output, format, SUFFIXES)
+    if long and known != "tsv":
+        raise ConfigError(f"--long is a form of TSV; the output's format is {known}")
+    return known
+
+
+def score_variants(
+    vcf: str, fasta: str, output: str | None, options: ScoreOptions, run: RunOptions | None = None
+) -> ScoreSummary | None:
+    """Score every ALT allele of a VCF and write one row for each.
+
+    The output appears under its name only when it is complete. Finished blocks are kept in the run
+    directory until then, so that the same call continues after an interruption.
+
+    Args:
+        vcf: VCF or BCF; ``-`` is standard input.
+        fasta: the genome that the VCF's coordinates refer to.
+        output: a path, or ``-`` for TSV on standard output; None with a shard leaves it to the merge.
+        options: what is scored and how.
+        run: how the run is carried out.
+
+    Returns:
+        Counts, rate and the strongest alleles, also printed to stderr; None for a shard.
+
+    Raises:
+        GexprError: bad input, options or environment.
+        Interrupted: a signal came; the same call continues.
+        UnscoredError: ``options.strict`` and an allele was not scored; the output is complete.
+    """
+    format = check_format(output, options.format, options.long)
+    model, run = assign_devices(options.model, run or RunOptions())
+    options = dataclasses.replace(options, model=model)
+
+    def make_task(spooled: str | None) -> ScoreTask:
+        return ScoreTask(spooled or vcf, vcf, fasta, options)
+
+    def open_sink(claimed: AtomicOutput, manifest: Manifest) -> ScoreSink:
+        assert format is not None
+        return ScoreSink(claimed, manifest, format, long=options.long, top=options.top)
+
+    inputs = input_files(vcf, fasta, options.model.checkpoint, options.contig_aliases)
+    outcome = run_task(make_task, open_sink, output, run, inputs=inputs, unit="alleles")
+    if outcome.sink is None or output is None:
+        return None
+    return finish(outcome, output, strict=options.strict)
+
+
+def finish(outcome: Outcome, output: str, *, strict: bool = False) -> ScoreSummary:
+    """Print the summary of a run whose output is complete.
+
+    Raises:
+        UnscoredError: ``strict`` and an allele was not scored.
+    """
+    assert isinstance(outcome.sink, ScoreSink)
+    content = outcome.manifest.content
     summary = ScoreSummary(
         output=output,
-        records=found.records,
-        alleles=found.alleles,
-        scored=found.by_status.get("ok", 0),
-        by_status=found.by_status,
-        seconds=seconds,
-        strongest=ranking.result(),
+        records=content["records"],
+        alleles=outcome.manifest.rows,
+        scored=content["by_status"].get("ok", 0),
+        by_status=content["by_status"],
+        computed=outcome.computed,
+        seconds=outcome.seconds,
+        strongest=outcome.sink.strongest,
     )
     for line in summary_lines(summary):
         logs.info(line)
     unscored = summary.alleles - summary.scored
-    if options.strict and unscored:
+    if strict and unscored:
         raise UnscoredError(
             f"{count(unscored, 'allele was', 'alleles were')} not scored (--strict); "
             f"the output {'is complete' if output == '-' else output + ' is complete'}"
@@ -260,33 +431,12 @@ def score_variants(vcf: str, fasta: str, output: str, options: ScoreOptions) -> 
     return summary
 
 
-def _attributes(
-    options: ScoreOptions, scorer: VariantScorer, genome: Fasta, source: VcfSource, reader: AlleleReader
-) -> dict[str, Any]:
-    """Everything that determines a score, in canonical form, and nothing that does not."""
-    return {
-        **describe_predictor(options.model, scorer.predictor),
-        **describe_fasta(genome),
-        "vcf": "standard input" if source.path == "-" else os.path.basename(source.path),
-        "vcf_sha256": source.sha256,
-        "statistics": ",".join(options.statistics),
-        "pseudocount": options.pseudocount,
-        "log_base": 2,
-        "average": options.average,
-        "mask": str(options.mask),
-        "window_rule": WINDOW_RULE,
-        "indel_method": realign.METHOD,
-        "max_allele_length": reader.max_allele_length,
-        "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(reader.contigs.renamed.items())),
-    }
-
-
 class _Ranking:
     """Keeps the alleles with the largest absolute first statistic over all blocks."""
 
-    def __init__(self, options: ScoreOptions, tracks: list[Track]) -> None:
-        self._statistic = options.statistics[0]
-        self._size = options.top
+    def __init__(self, statistic: str, size: int, tracks: Sequence[Track]) -> None:
+        self._statistic = statistic
+        self._size = size
         self._tracks = tracks
         self._kept: list[tuple[float, int, StrongVariant]] = []
 
@@ -304,9 +454,13 @@ class _Ranking:
 
 def summary_lines(summary: ScoreSummary) -> list[str]:
     """The summary as it is printed to stderr."""
+    here = ""
+    if summary.computed:
+        part = "" if summary.computed == summary.alleles else f"; {summary.computed:,} of them now"
+        here = f"{part} in {summary.seconds:,.1f} s ({summary.rate:,.1f} a second)"
     lines = [
         f"{count(summary.alleles, 'allele')} of {count(summary.records, 'record')} read, "
-        f"{summary.scored:,} scored in {summary.seconds:,.1f} s ({summary.rate:,.1f} a second)"
+        f"{summary.scored:,} scored{here}"
     ]
     unscored = {status: n for status, n in summary.by_status.items() if status != "ok"}
     if unscored:

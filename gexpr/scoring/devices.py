@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -12,31 +13,52 @@ from gexpr.errors import ConfigError, GexprError
 from gexpr.scoring.definitions import PRECISIONS
 
 
+def resolve_devices(name: str, environ: Mapping[str, str] = os.environ) -> list[torch.device]:
+    """Devices from ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``cuda:all`` or ``cuda:N,M,...``.
+
+    ``auto`` prefers CUDA. Where several CUDA devices are visible and a launcher numbers the
+    processes of a machine (``LOCAL_RANK`` of torchrun, ``SLURM_LOCALID`` of srun), ``auto`` and
+    ``cuda`` give each process its own.
+
+    Raises:
+        ConfigError: another name, or a device named twice.
+        GexprError: a CUDA device that is not there.
+    """
+    text = name.strip().lower()
+    if text == "cpu" or (text == "auto" and not torch.cuda.is_available()):
+        return [torch.device("cpu")]
+    match = re.fullmatch(r"auto|cuda(?::(all|\d+(?:,\d+)*))?", text)
+    if match is None:
+        raise ConfigError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N, cuda:N,M or cuda:all")
+    if not torch.cuda.is_available():
+        raise GexprError(
+            f"device {name!r}: PyTorch {torch.__version__} finds no CUDA device; use --device cpu"
+        )
+    count = torch.cuda.device_count()
+    which = match.group(1)
+    if which is None:
+        rank = environ.get("LOCAL_RANK") or environ.get("SLURM_LOCALID") or "0"
+        indices = [int(rank) % count if rank.isdecimal() else 0]
+    else:
+        indices = list(range(count)) if which == "all" else [int(index) for index in which.split(",")]
+    if len(set(indices)) < len(indices):
+        raise ConfigError(f"device {name!r} names a device twice")
+    if max(indices) >= count:
+        raise GexprError(f"device {name!r}: the CUDA devices are 0 to {count - 1}")
+    return [torch.device("cuda", index) for index in indices]
+
+
 def resolve_device(name: str) -> torch.device:
-    """A torch device from ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` prefers CUDA.
+    """The one device of a name; see :func:`resolve_devices`.
 
     Raises:
         ConfigError: another name, or several devices.
         GexprError: a CUDA device that is not there.
     """
-    text = name.strip().lower()
-    if text == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if text == "cpu":
-        return torch.device("cpu")
-    if re.fullmatch(r"cuda:(all|\d+(,\d+)+)", text):
-        raise ConfigError(f"device {name!r}: several devices are not yet supported; name one, such as cuda:0")
-    match = re.fullmatch(r"cuda(?::(\d+))?", text)
-    if match is None:
-        raise ConfigError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N")
-    if not torch.cuda.is_available():
-        raise GexprError(
-            f"device {name!r}: PyTorch {torch.__version__} finds no CUDA device; use --device cpu"
-        )
-    index = int(match.group(1) or 0)
-    if index >= torch.cuda.device_count():
-        raise GexprError(f"device {name!r}: the CUDA devices are 0 to {torch.cuda.device_count() - 1}")
-    return torch.device("cuda", index)
+    devices = resolve_devices(name)
+    if len(devices) > 1:
+        raise ConfigError(f"device {name!r} is {len(devices)} devices; name one, such as cuda:0")
+    return devices[0]
 
 
 def device_kind(device: torch.device) -> str:

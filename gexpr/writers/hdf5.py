@@ -32,6 +32,7 @@ class Hdf5Output:
             raise GexprError(f"cannot write {output.path}: HDF5 needs a regular file; use --format tsv")
         self.output = output
         self._guard = GuardedFile(output.file)
+        self._waiting: dict[str, list[Any]] = {}
         # Bounds are fixed, so that the bytes do not depend on the library's defaults.
         self.file = h5py.File(self._guard, "w", libver=("v110", "v110"))
 
@@ -74,13 +75,33 @@ class Hdf5Output:
         )
 
     def append(self, name: str, values: Any) -> None:
-        """Add rows to a growing dataset."""
+        """Add rows to a growing dataset.
+
+        Whole chunks are written at a time: a chunk that is written twice is compressed twice.
+        """
         if len(values):
-            dataset = self.file[name]
-            start = dataset.shape[0]
-            dataset.resize(start + len(values), axis=0)
-            dataset[start:] = values
+            waiting = self._waiting.setdefault(name, [])
+            waiting.append(values)
+            size = (self.file[name].chunks or (1,))[0]
+            rows = sum(map(len, waiting))
+            if rows >= size:
+                joined = _join(waiting)
+                whole = rows - rows % size
+                self._extend(name, joined[:whole])
+                self._waiting[name] = [joined[whole:]] if whole < rows else []
         self.check()
+
+    def _extend(self, name: str, values: Any) -> None:
+        dataset = self.file[name]
+        start = dataset.shape[0]
+        dataset.resize(start + len(values), axis=0)
+        dataset[start:] = values
+
+    def _write_waiting(self) -> None:
+        for name, waiting in self._waiting.items():
+            if waiting:
+                self._extend(name, _join(waiting))
+        self._waiting.clear()
 
     def tracks(self, tracks: Sequence[Track]) -> None:
         """Write ``target_ids`` and ``target_labels``."""
@@ -97,6 +118,7 @@ class Hdf5Output:
 
     def commit(self) -> None:
         """Close the file and give it its name."""
+        self._write_waiting()
         self.file.close()
         self.check()
         self.output.commit()
@@ -106,6 +128,12 @@ class Hdf5Output:
         if self.file:
             self.file.close()
         self.output.discard()
+
+
+def _join(pieces: list[Any]) -> Any:
+    if isinstance(pieces[0], np.ndarray):
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    return [value for piece in pieces for value in piece]
 
 
 def append_strings(output: Hdf5Output, name: str, values: Sequence[str]) -> None:

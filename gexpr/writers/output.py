@@ -2,6 +2,8 @@
 
 A file is written under a temporary name in the same folder, brought to the disk, and renamed last.
 Existing devices, pipes and the like are written directly, since a rename would replace them.
+A temporary name says which process of which host writes it, so that a later run can tell what a
+killed one left behind.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
+import socket
 import stat
 import struct
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -54,21 +58,122 @@ def output_format(path: str, requested: str | None, suffixes: Mapping[str, str])
     )
 
 
+def temporary_name(path: Path) -> Path:
+    """Where this process writes what will become ``path``: a hidden file beside it."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.part")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes of this host wrote under :func:`temporary_name` for ``path``."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+    pattern = re.compile(re.escape(f".{path.name}.{host}.") + r"(\d+)\.part")
+    try:
+        for entry in list(os.scandir(path.parent)):
+            match = pattern.fullmatch(entry.name)
+            if match is not None and not _alive(int(match[1])):
+                os.unlink(entry.path)
+    except OSError:
+        # Housekeeping: what cannot be listed or removed stays.
+        return
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Bring a folder's list of names to the disk."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def publish(path: Path, data: Iterable[bytes | memoryview], *, replace: bool = True) -> bool:
+    """Write a small file so that it has its name only when all of it is on the disk.
+
+    Args:
+        path: the file.
+        data: its content, in pieces.
+        replace: False leaves an existing file alone.
+
+    Returns:
+        Whether the file is the one written here: False when it existed and ``replace`` was False.
+
+    Raises:
+        GexprError: it cannot be written, with the reason; nothing is left behind.
+    """
+    temporary = temporary_name(path)
+    try:
+        try:
+            with open(temporary, "wb", buffering=0) as file:
+                for piece in data:
+                    write_all(file, piece)
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _name_if_free(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise GexprError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
+
+
+def _name_if_free(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links on this file system: the check and the renaming are then two steps.
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.rename(temporary, path)
+
+
+def refuse_input(path: str, inputs: Iterable[str | None]) -> None:
+    """Raise ConfigError when the output is one of the files that are read.
+
+    Args:
+        path: the output, ``-`` for standard output.
+        inputs: paths of files or folders that are read; ``-`` and None are skipped.
+    """
+    if path == "-" or not os.path.exists(path) or not stat.S_ISREG(os.stat(path).st_mode):
+        return
+    for each in inputs:
+        if each and each != "-" and os.path.exists(each) and os.path.samefile(path, each):
+            raise ConfigError(f"the output {path} is also an input ({each}); give another name")
+
+
 class AtomicOutput:
     """A claim on an output path, made before the work starts.
 
     Args:
         path: the output, ``-`` for standard output.
+        force: replace an existing file.
 
     Attributes:
         file: a binary file to write to; readable and seekable unless it is a stream.
         is_stream: whether it is standard output or another thing that cannot be renamed into place.
 
     Raises:
-        GexprError: the path cannot be written, with the reason.
+        GexprError: the path cannot be written, with the reason; or it exists, and not ``force``.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, force: bool = False) -> None:
         self.path = path
         self._temporary: Path | None = None
         self._final: Path | None = None
@@ -86,9 +191,12 @@ class AtomicOutput:
             if final.exists() and not stat.S_ISREG(final.stat().st_mode):
                 self.file = open(final, "wb")
                 return
+            if final.exists() and not force:
+                raise GexprError(f"{path} exists; give --force to replace it, or another name")
             if final.exists() and not os.access(final, os.W_OK):
                 raise PermissionError(errno.EACCES, "the file is write-protected")
-            temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
+            remove_leftovers(final)
+            temporary = temporary_name(final)
             temporary.unlink(missing_ok=True)
             self.file = cast(IO[bytes], open(temporary, "x+b", buffering=0))
         except OSError as error:
@@ -115,11 +223,7 @@ class AtomicOutput:
             self.file.close()
             os.replace(self._temporary, self._final)
             self._temporary = None
-            folder = os.open(self._final.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._final.parent)
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -1,0 +1,251 @@
+"""Blocks of a run and who computes them: this process, or several worker processes on one machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, ClassVar, NamedTuple
+
+from gexpr import logs
+from gexpr.errors import GexprError
+from gexpr.runs.directory import Block, Manifest, RunDirectory, RunLog
+from gexpr.runs.signals import Stopper
+from gexpr.writers.parts import Part
+
+Advance = Callable[[int], None]
+
+
+class BlockTask(ABC):
+    """What a run computes, for any of its blocks.
+
+    A task can be pickled; each process opens inputs and model when it first needs them.
+    """
+
+    command: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """The name of the device on which this task computes."""
+
+    @abstractmethod
+    def plan(self) -> tuple[int, dict[str, Any]]:
+        """Look at all of the input before anything is computed: output rows, and the manifest's content.
+
+        Raises:
+            GexprError: the input cannot be accepted.
+        """
+
+    @abstractmethod
+    def default_block_rows(self) -> int:
+        """Rows a block, such that a block takes seconds rather than minutes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of inputs and model; they are opened again when they are needed."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that determines the numbers, in canonical form."""
+
+    @abstractmethod
+    def compute(self, block: Block, advance: Advance | None = None) -> Part:
+        """The numbers of one block; ``advance`` is told of finished rows.
+
+        Raises:
+            GexprError: bad input or a lack of memory.
+        """
+
+    @abstractmethod
+    def check_inputs(self) -> None:
+        """Raise InputError when an input file is gone or was changed since it was opened."""
+
+    @abstractmethod
+    def on_device(self, device: str, threads: int | None) -> BlockTask:
+        """The same task for another process: on one device, with a number of CPU threads."""
+
+    @abstractmethod
+    def absolute(self) -> BlockTask:
+        """The same task with absolute paths, for processes that work in another folder."""
+
+
+class BlockDone(NamedTuple):
+    """A finished block: by whom, and in how many seconds (0 when it was there already)."""
+
+    block: int
+    rows: int
+    seconds: float
+    worker: str
+
+
+class BlockRunner:
+    """Computes blocks of a run into its directory; can be pickled, so that other processes can help.
+
+    Args:
+        task: what is computed.
+        directory: where finished blocks go.
+        manifest: the plan.
+        device: in words, for the log.
+    """
+
+    def __init__(
+        self, task: BlockTask, directory: RunDirectory, manifest: Manifest, device: str = ""
+    ) -> None:
+        self.task = task
+        self.directory = directory
+        self.manifest = manifest
+        self.device = device
+        self._checked = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_checked": False}
+
+    def __call__(self, number: int, advance: Advance | None = None) -> BlockDone:
+        """Compute block ``number`` unless it is there, and publish its part.
+
+        Raises:
+            GexprError: bad or changed input, a lack of memory or space, or a process that would compute
+                other numbers than the plan says (other versions or another kind of device).
+        """
+        block = self.manifest.block(number)
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        if self.directory.part_path(number).exists():
+            return BlockDone(number, block.end - block.start, 0.0, worker)
+        if not self._checked:
+            self.directory.check(self.task.command, self.task.fingerprint())
+            self._checked = True
+        started = time.monotonic()
+        part = self.task.compute(block, advance)
+        # Only numbers of the files that the fingerprint speaks of may be published.
+        self.task.check_inputs()
+        size = self.directory.write(self.manifest, number, part)
+        done = BlockDone(number, block.end - block.start, time.monotonic() - started, worker)
+        RunLog(self.directory).write(
+            "block",
+            block=number,
+            rows=done.rows,
+            seconds=round(done.seconds, 3),
+            bytes=size,
+            device=self.device,
+        )
+        return done
+
+
+class _Worker(NamedTuple):
+    process: Any
+    connection: Connection
+    device: str
+
+
+def run_in_processes(
+    runners: Sequence[BlockRunner],
+    blocks: Sequence[int],
+    on_done: Callable[[BlockDone], None],
+    stopper: Stopper,
+) -> None:
+    """Compute blocks with one worker process a runner, each taking the next block when it is free.
+
+    After a signal, and after a failure, the blocks under way are finished and no others begun.
+
+    Args:
+        runners: one a worker, each with its own device.
+        blocks: numbers, in the order in which they are handed out.
+        on_done: told of each finished block, in the order in which they finish.
+        stopper: asked between blocks.
+
+    Raises:
+        GexprError: what a worker raised, or a worker died.
+        Interrupted: a signal came.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers: list[_Worker] = []
+    waiting = list(reversed(blocks))
+    failure: BaseException | None = None
+    try:
+        with stopper.finishing():
+            for runner in runners[: len(blocks)]:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, pickle.dumps(runner)), daemon=True)
+                process.start()
+                theirs.close()
+                workers.append(_Worker(process, ours, runner.device))
+            busy = {worker.connection: worker for worker in workers}
+            for worker in workers:
+                worker.connection.send(waiting.pop())
+            while busy:
+                for ready in wait(list(busy)):
+                    assert isinstance(ready, Connection)
+                    try:
+                        answer = ready.recv()
+                    except (EOFError, ConnectionError):
+                        answer = _death(busy[ready])
+                    if isinstance(answer, BlockDone):
+                        on_done(answer)
+                    else:
+                        failure = failure or answer
+                    if waiting and failure is None and not stopper.stopping:
+                        ready.send(waiting.pop())
+                    else:
+                        del busy[ready]
+                        if failure is not None and busy:
+                            logs.info("a worker failed; the others finish their blocks")
+    finally:
+        for worker in workers:
+            worker.connection.close()
+        for worker in workers:
+            worker.process.join(10)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+    if failure is not None:
+        raise failure
+    stopper.check()
+
+
+def _death(worker: _Worker) -> GexprError:
+    worker.process.join(10)
+    code = worker.process.exitcode
+    killed = code is not None and code < 0
+    how = f"was killed by {signal.Signals(-code).name}" if killed else f"ended with exit code {code}"
+    reason = " (out of memory, perhaps)" if code == -signal.SIGKILL else ""
+    return GexprError(
+        f"the worker process {worker.process.pid} on {worker.device} {how}{reason}; "
+        "finished blocks are kept, the same command continues"
+    )
+
+
+def _work(connection: Connection, pickled: bytes) -> None:
+    """A worker process: blocks in, BlockDone or an exception out, until the other end is closed."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
+        # Signals to the whole group are the parent's business: it lets the workers finish their blocks.
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    runner: BlockRunner = pickle.loads(pickled)
+    while True:
+        try:
+            block = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer: BlockDone | BaseException = runner(block)
+        except Exception as error:
+            answer = error
+        try:
+            connection.send(answer)
+        except (OSError, pickle.PicklingError, AttributeError, TypeError):
+            connection.send(GexprError(f"a worker failed: {type(answer).__name__}: {answer}"))

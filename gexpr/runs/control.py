@@ -1,0 +1,487 @@
+"""A whole run: plan once, compute the blocks that are missing, merge them, publish the output last.
+
+The same path serves one process, a shard of many, several devices and a cluster. What a command
+adds is a :class:`~gexpr.runs.blocks.BlockTask` (what to compute) and a :class:`Sink` (what to
+make of the finished blocks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import gexpr
+from gexpr import logs
+from gexpr.errors import ConfigError, GexprError, Interrupted
+from gexpr.runs.blocks import BlockDone, BlockRunner, BlockTask, run_in_processes
+from gexpr.runs.directory import Manifest, RunDirectory, RunLog, command_line, name_blocks
+from gexpr.runs.shards import Shard
+from gexpr.runs.signals import Stopper, terminable
+from gexpr.writers.output import AtomicOutput, refuse_input
+from gexpr.writers.parts import DamagedPartError, Part
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes a byte of the output.
+
+    Args:
+        run_dir: the run directory; None puts it beside the output, with the suffix ``.run``.
+        shard: compute this share of the blocks only and leave the merge to ``gexpr merge``.
+        block_rows: rows a block; None chooses by model and device. A run keeps what it began with.
+        restart: discard what an earlier process finished.
+        keep_run: keep the run directory after the output is written.
+        force: replace an existing output.
+        devices: devices that work at once, one process each; one or none is worked on in this process.
+        workers: CPU processes that work at once.
+        scheduler: address of a Dask scheduler, or None.
+        cluster: ``local`` or ``slurm``: start a Dask cluster of ``workers`` workers, or None.
+
+    Raises:
+        ConfigError: options that exclude each other, or a value that is not allowed.
+    """
+
+    run_dir: str | None = None
+    shard: Shard | None = None
+    block_rows: int | None = None
+    restart: bool = False
+    keep_run: bool = False
+    force: bool = False
+    devices: tuple[str, ...] = ()
+    workers: int = 1
+    scheduler: str | None = None
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.block_rows is not None and self.block_rows < 1:
+            raise ConfigError(f"block rows must be 1 or more, not {self.block_rows}")
+        if self.workers < 1:
+            raise ConfigError(f"workers must be 1 or more, not {self.workers}")
+        if self.restart and self.shard is not None:
+            raise ConfigError(
+                "--restart with --shard would discard what the other shards have finished; "
+                "remove the run directory before the first shard starts"
+            )
+        if self.scheduler is not None and self.cluster is not None:
+            raise ConfigError("--scheduler joins a cluster and --cluster starts one; give one of them")
+        if self.dask and len(self.devices) > 1:
+            raise ConfigError("several devices are for one machine; a Dask cluster has its own workers")
+        if len(self.devices) > 1 and self.workers > 1:
+            raise ConfigError("--workers is for the CPU; several CUDA devices have one worker each")
+
+    @property
+    def dask(self) -> bool:
+        """Whether a Dask cluster computes the blocks."""
+        return self.scheduler is not None or self.cluster is not None
+
+    @property
+    def processes(self) -> int:
+        """Worker processes of this machine; 1 means that this process does the work."""
+        return max(len(self.devices), self.workers)
+
+
+class Sink(Protocol):
+    """Makes the output from the parts, given in order."""
+
+    def add(self, part: Part) -> None:
+        """Take the next part."""
+        ...
+
+    def commit(self) -> None:
+        """Finish the output and give it its name."""
+        ...
+
+    def discard(self) -> None:
+        """Remove an unfinished output; safe to call at any time."""
+        ...
+
+
+OpenSink = Callable[[AtomicOutput, Manifest], Sink]
+
+
+class Outcome(NamedTuple):
+    """What a process did in a run: blocks and rows computed here, and in how many seconds."""
+
+    manifest: Manifest
+    sink: Sink | None
+    computed: int
+    seconds: float
+
+
+def is_stream(output: str) -> bool:
+    """Whether the output is standard output, a pipe or a device, which no rename can put into place."""
+    if output == "-":
+        return True
+    try:
+        mode = os.stat(output).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def run_directory(output: str | None, run: RunOptions) -> RunDirectory:
+    """The run directory that options and output ask for.
+
+    Raises:
+        ConfigError: neither tells.
+    """
+    if run.run_dir is not None:
+        return RunDirectory(run.run_dir)
+    if output is None or output == "-":
+        raise ConfigError("no output is named, so --run-dir must say where the run works")
+    return RunDirectory(output.rstrip("/") + ".run")
+
+
+def run_task(
+    make_task: Callable[[str | None], BlockTask],
+    open_sink: OpenSink,
+    output: str | None,
+    run: RunOptions,
+    *,
+    inputs: Sequence[str | None],
+    unit: str,
+) -> Outcome:
+    """Carry out a run, or this process's part in it.
+
+    Args:
+        make_task: from the path at which standard input was stored (None: nothing was) to the task.
+        open_sink: makes the output.
+        output: a path; ``-`` or a pipe streams the blocks as they are finished; None leaves all output
+            to ``gexpr merge``.
+        run: how.
+        inputs: files that are read; the first is the one that is spooled when it is standard input.
+        unit: what a row is, for messages: ``alleles``.
+
+    Returns:
+        What was done; ``sink`` is None when the merge was left to others.
+
+    Raises:
+        GexprError: bad input, options or environment; finished blocks are kept.
+        Interrupted: a signal came; finished blocks are kept.
+    """
+    if output is not None:
+        refuse_input(output, inputs)
+        if is_stream(output):
+            return _run_stream(make_task, open_sink, output, run, inputs, unit)
+    directory = run_directory(output, run)
+    if output is None and run.shard is None:
+        raise ConfigError("no output is named; give -o")
+    if output is not None:
+        AtomicOutput(output, force=run.force).discard()
+    with Stopper() as stopper:
+        directory.create()
+        stopper.hint = f"finished blocks are in {directory.path}; the same command continues"
+        shard = run.shard or Shard(0, 1)
+        try:
+            with directory.locked(f"shard-{shard.index}-of-{shard.count}"):
+                directory.clean()
+                return _run(make_task, open_sink, output, run, directory, stopper, inputs, unit)
+        except Interrupted:
+            raise
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise GexprError(f"{place}{error.strerror or error}") from error
+        finally:
+            directory.remove_if_unused()
+
+
+def _run(
+    make_task: Callable[[str | None], BlockTask],
+    open_sink: OpenSink,
+    output: str | None,
+    run: RunOptions,
+    directory: RunDirectory,
+    stopper: Stopper,
+    inputs: Sequence[str | None],
+    unit: str,
+) -> Outcome:
+    if run.restart:
+        directory.restart()
+    log = RunLog(directory)
+    shard_name = None if run.shard is None else f"{run.shard.index}/{run.shard.count}"
+    log.write("start", command=command_line(), shard=shard_name, version=gexpr.__version__)
+    how = "failed"
+    try:
+        task = make_task(_spool(directory, inputs[0]))
+        manifest = _plan(task, directory, run)
+        shard = run.shard or Shard(0, 1)
+        finished = _verified(directory, manifest, shard)
+        mine = [block for block in range(manifest.blocks) if shard.owns(block)]
+        missing = [block for block in mine if block not in finished]
+        if len(missing) < len(mine):
+            logs.info(f"continuing: {len(mine) - len(missing):,} of {len(mine):,} blocks are finished")
+        log.write("plan", rows=manifest.rows, blocks=manifest.blocks, mine=len(mine), missing=len(missing))
+        computed, seconds = _compute(task, directory, manifest, missing, run, stopper, unit)
+        if run.shard is None and output is not None:
+            sink = merge(directory, manifest, open_sink, output, force=run.force)
+            how = "merged"
+        else:
+            sink = None
+            how = "done"
+            done = len(directory.finished())
+            merge_hint = f"; gexpr merge {directory.path} -o ... makes the output"
+            logs.info(
+                f"shard {shard_name}: {len(mine):,} blocks done; {done:,} of {manifest.blocks:,} blocks of "
+                f"{directory.path} are finished{merge_hint if done == manifest.blocks else ''}"
+            )
+    except Interrupted:
+        how = "interrupted"
+        raise
+    finally:
+        if directory.exists():
+            log.write("stop", how=how)
+    if sink is not None and not run.keep_run:
+        directory.remove()
+    return Outcome(manifest, sink, computed, seconds)
+
+
+def _spool(directory: RunDirectory, path: str | None) -> str | None:
+    """Where an input that can be read only once is stored; None when the input is a file."""
+    if path == "-":
+        return str(directory.spool(sys.stdin.buffer))
+    if path is not None and os.path.exists(path) and is_stream(path):
+        with open(path, "rb") as stream:
+            return str(directory.spool(stream))
+    return None
+
+
+def _plan(task: BlockTask, directory: RunDirectory, run: RunOptions) -> Manifest:
+    """The run's plan: the one that is there, if it is for the same numbers, or a new one."""
+    fingerprint = task.fingerprint()
+    if not directory.exists():
+        rows, content = task.plan()
+        block_rows = run.block_rows or task.default_block_rows()
+        # Two processes may have planned at the same time; both then go on with the first one's plan.
+        directory.agree(Manifest(task.command, fingerprint, rows, block_rows, content))
+    directory.check(task.command, fingerprint)
+    manifest = directory.manifest()
+    if run.block_rows is not None and run.block_rows != manifest.block_rows:
+        logs.warning(
+            f"the run has blocks of {manifest.block_rows:,} rows, and keeps them; --restart would change that"
+        )
+    return manifest
+
+
+def _verified(directory: RunDirectory, manifest: Manifest, shard: Shard) -> set[int]:
+    """Finished blocks of a shard whose parts are sound; damaged ones are set aside and done again."""
+    sound = set()
+    for block in sorted(directory.finished()):
+        if block < manifest.blocks and shard.owns(block):
+            try:
+                directory.read(manifest, block)
+            except DamagedPartError as error:
+                logs.warning(f"block {block} is computed again: {error}")
+                directory.set_aside(block)
+            else:
+                sound.add(block)
+    return sound
+
+
+def _compute(
+    task: BlockTask,
+    directory: RunDirectory,
+    manifest: Manifest,
+    missing: Sequence[int],
+    run: RunOptions,
+    stopper: Stopper,
+    unit: str,
+) -> tuple[int, float]:
+    """Compute blocks; returns rows and seconds."""
+    started = time.monotonic()
+    rows = 0
+    total = sum(block.end - block.start for block in map(manifest.block, missing))
+    with logs.progress("computing", total, unit) as bar:
+
+        def advance(count: int) -> None:
+            bar.advance(count, note=f"{bar.rate:,.1f}/s")
+
+        def on_done(done: BlockDone) -> None:
+            nonlocal rows
+            rows += done.rows
+            advance(done.rows)
+
+        if not missing:
+            pass
+        elif run.dask:
+            from gexpr.runs.dask_cluster import run_on_dask
+
+            task.close()
+            with stopper.finishing():
+                run_on_dask(
+                    _portable(task, directory, manifest),
+                    missing,
+                    scheduler=run.scheduler,
+                    cluster=run.cluster,
+                    workers=run.workers,
+                    on_done=on_done,
+                    stopping=lambda: stopper.stopping,
+                )
+            stopper.check()
+        elif run.processes > 1:
+            task.close()
+            run_in_processes(_runners(task, directory, manifest, run), missing, on_done, stopper)
+        else:
+            runner = BlockRunner(task, directory, manifest, task.device)
+            for block in missing:
+                with stopper.finishing():
+                    rows += runner(block, advance).rows
+                stopper.check()
+    return rows, time.monotonic() - started
+
+
+def _runners(
+    task: BlockTask, directory: RunDirectory, manifest: Manifest, run: RunOptions
+) -> list[BlockRunner]:
+    """One runner a worker process; CPU workers share the cores."""
+    if len(run.devices) > 1:
+        tasks = [task.on_device(device, None) for device in run.devices]
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        tasks = [task.on_device(task.device, max(1, cores // run.workers))] * run.workers
+    return [BlockRunner(each, directory, manifest, each.device) for each in tasks]
+
+
+def _portable(task: BlockTask, directory: RunDirectory, manifest: Manifest) -> BlockRunner:
+    return BlockRunner(task.absolute(), RunDirectory(os.path.abspath(directory.path)), manifest, "dask")
+
+
+def merge(
+    directory: RunDirectory, manifest: Manifest, open_sink: OpenSink, output: str, *, force: bool = False
+) -> Sink:
+    """Make the output from the finished blocks of a run.
+
+    Args:
+        directory: where the parts are.
+        manifest: the plan.
+        open_sink: makes the output.
+        output: its path; or ``-``.
+        force: replace an existing output.
+
+    Returns:
+        The sink, committed.
+
+    Raises:
+        GexprError: blocks are missing or damaged (the message names them), or the output cannot be written;
+            nothing has the output's name then.
+    """
+    missing = set(range(manifest.blocks)) - directory.finished()
+    if missing:
+        raise GexprError(
+            f"{directory.path}: {len(missing):,} of {manifest.blocks:,} blocks are missing: block "
+            f"{name_blocks(missing)}; run the shards that own them again"
+        )
+    with AtomicOutput(output, force=force) as claimed:
+        sink = open_sink(claimed, manifest)
+        try:
+            with logs.progress("merging", manifest.blocks, "blocks") as bar:
+                for block in range(manifest.blocks):
+                    sink.add(_sound(directory, manifest, block))
+                    bar.advance()
+            sink.commit()
+        finally:
+            sink.discard()
+    return sink
+
+
+def _sound(directory: RunDirectory, manifest: Manifest, block: int) -> Part:
+    try:
+        return directory.read(manifest, block)
+    except DamagedPartError as error:
+        aside = directory.set_aside(block)
+        raise GexprError(
+            f"block {block} is damaged ({error}); it is now {aside.name}, and the command that computed it "
+            "computes it again"
+        ) from None
+
+
+def _run_stream(
+    make_task: Callable[[str | None], BlockTask],
+    open_sink: OpenSink,
+    output: str,
+    run: RunOptions,
+    inputs: Sequence[str | None],
+    unit: str,
+) -> Outcome:
+    """Write blocks in order as they are finished; nothing is kept for another time."""
+    if run.shard is not None or run.run_dir is not None or run.restart or run.keep_run:
+        raise ConfigError(
+            f"{'standard output' if output == '-' else output} is a stream and cannot be resumed: "
+            "--shard, --run-dir, --restart and --keep-run need an output file"
+        )
+    with terminable(), AtomicOutput(output) as claimed, _temporary_directory() as directory:
+        task = make_task(_spool(directory, inputs[0]))
+        rows, content = task.plan()
+        block_rows = run.block_rows or task.default_block_rows()
+        manifest = Manifest(task.command, task.fingerprint(), rows, block_rows, content)
+        sink = open_sink(claimed, manifest)
+        started = time.monotonic()
+        try:
+            if run.processes > 1 or run.dask:
+                directory.agree(manifest)
+                _stream_parts(task, directory, manifest, sink, run, unit)
+            else:
+                with logs.progress("computing", rows, unit) as bar:
+
+                    def advance(count: int) -> None:
+                        bar.advance(count, note=f"{bar.rate:,.1f}/s")
+
+                    for block in range(manifest.blocks):
+                        part = task.compute(manifest.block(block), advance)
+                        task.check_inputs()
+                        sink.add(part)
+            sink.commit()
+        finally:
+            sink.discard()
+        return Outcome(manifest, sink, rows, time.monotonic() - started)
+
+
+def _stream_parts(
+    task: BlockTask, directory: RunDirectory, manifest: Manifest, sink: Sink, run: RunOptions, unit: str
+) -> None:
+    """Let workers compute parts, and give each to the sink when those before it have been given."""
+    following = 0
+    with logs.progress("computing", manifest.rows, unit) as bar:
+
+        def on_done(done: BlockDone) -> None:
+            nonlocal following
+            bar.advance(done.rows, note=f"{bar.rate:,.1f}/s")
+            while following < manifest.blocks and directory.part_path(following).exists():
+                sink.add(directory.read(manifest, following))
+                directory.part_path(following).unlink()
+                following += 1
+
+        blocks = range(manifest.blocks)
+        task.close()
+        if run.dask:
+            from gexpr.runs.dask_cluster import run_on_dask
+
+            run_on_dask(
+                _portable(task, directory, manifest),
+                blocks,
+                scheduler=run.scheduler,
+                cluster=run.cluster,
+                workers=run.workers,
+                on_done=on_done,
+                stopping=lambda: False,
+            )
+        elif manifest.blocks:
+            run_in_processes(_runners(task, directory, manifest, run), blocks, on_done, Stopper())
+
+
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[RunDirectory]:
+    path = tempfile.mkdtemp(prefix="gexpr-")
+    try:
+        directory = RunDirectory(path)
+        directory.create()
+        yield directory
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

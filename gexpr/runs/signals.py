@@ -1,0 +1,126 @@
+"""Signals that ask a process to end: the first lets finished work be saved, a second ends at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from gexpr import logs
+from gexpr.errors import GexprError, Interrupted
+
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+"""Signals that a resumable run takes as a request to stop."""
+
+
+class Terminated(GexprError):
+    """A signal asked the process to end; what was being written has been removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; no output was written")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn the first SIGTERM or SIGHUP inside the block into :class:`Terminated`; a second one ends at once.
+
+    For work that cannot be resumed. Without it such a signal ends the process where it stands and
+    leaves unfinished files behind. Signals that are ignored (``nohup``) or handled already are left
+    alone, and so are threads other than the main one, which cannot take signals.
+    """
+    taken: list[int] = []
+
+    def restore() -> None:
+        while taken:
+            signal.signal(taken.pop(), signal.SIG_DFL)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        restore()
+        raise Terminated(number)
+
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                    signal.signal(number, stop)
+                    taken.append(number)
+        yield
+    finally:
+        restore()
+
+
+class Stopper:
+    """Makes a run end between two blocks when a signal asks for it; use as a context manager.
+
+    Inside :meth:`finishing` the first signal is only remembered, and the caller asks for
+    :attr:`stopping` when its block is finished; elsewhere it raises
+    :class:`~gexpr.errors.Interrupted` (exit code 75) where it strikes. A second signal ends the
+    process at once, with the system's own code. Ignored signals stay ignored, and in a thread
+    other than the main one nothing is taken over.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._working = 0
+        self._received: int | None = None
+        self.hint = "the same command continues"
+        """What the message of :class:`~gexpr.errors.Interrupted` says about going on."""
+
+    def __enter__(self) -> Stopper:
+        if threading.current_thread() is threading.main_thread():
+            for name in NAMES:
+                number = getattr(signal, name, None)
+                if number is None:
+                    continue
+                handler = signal.getsignal(number)
+                if handler in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = handler
+                    signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        for taken in self._before:
+            signal.signal(taken, signal.SIG_DFL)
+        self._received = number
+        if not self._working:
+            raise self.interrupted()
+        logs.info(f"{signal.Signals(number).name}: finishing the current block; once more stops at once")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal has come."""
+        return self._received is not None
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Work inside is not interrupted by the first signal."""
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+
+    def check(self) -> None:
+        """Raise :class:`~gexpr.errors.Interrupted` when a signal has come."""
+        if self.stopping:
+            raise self.interrupted()
+
+    def interrupted(self) -> Interrupted:
+        """The error that ends a run after a signal."""
+        name = signal.Signals(self._received).name if self._received is not None else "a signal"
+        return Interrupted(f"stopped by {name}; {self.hint}")
