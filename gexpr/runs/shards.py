@@ -52,28 +52,23 @@ def parse_shard(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
 def _explicit(text: str) -> Shard:
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None:
-        raise ConfigError(f"--shard {text!r} is neither auto nor of the form i/n, such as 0/4")
+        raise ConfigError(f"{text!r} is neither auto nor of the form i/n, such as 0/4")
     index, count = int(match[1]), int(match[2])
     if count < 1:
-        raise ConfigError(f"--shard {text}: there must be at least 1 shard")
+        raise ConfigError(f"{text}: there must be at least 1 shard")
     if index >= count:
-        raise ConfigError(
-            f"--shard {text}: shards are counted from 0, so the last of {count} is {count - 1}/{count}"
-        )
+        raise ConfigError(f"{text}: shards are counted from 0, so the last of {count} is {count - 1}/{count}")
     return Shard(index, count)
 
 
 def _whole_number(environ: Mapping[str, str], name: str, beside: str, least: int = 0) -> int:
     """The value of a variable that has to be there because ``beside`` is."""
     if name not in environ:
-        raise ConfigError(
-            f"--shard auto: {beside}={environ[beside]} is set, but {name} is not; give --shard i/n instead"
-        )
+        raise ConfigError(f"{beside}={environ[beside]} is set, but {name} is not; give --shard i/n instead")
     value = environ[name]
     if re.fullmatch(r"[0-9]{1,9}", value) is None or int(value) < least:
         raise ConfigError(
-            f"--shard auto: {name}={value!r} is not a whole number of at least {least}; "
-            "give --shard i/n instead"
+            f"{name}={value!r} is not a whole number of at least {least}; give --shard i/n instead"
         )
     return int(value)
 
@@ -88,12 +83,12 @@ def _array_task(environ: Mapping[str, str]) -> Shard | None:
     step, count = (_whole_number(environ, f"SLURM_ARRAY_TASK_{part}", name, 1) for part in ("STEP", "COUNT"))
     if not first <= task <= last:
         raise ConfigError(
-            f"--shard auto: {name}={task} is not between SLURM_ARRAY_TASK_MIN={first} and "
+            f"{name}={task} is not between SLURM_ARRAY_TASK_MIN={first} and "
             f"SLURM_ARRAY_TASK_MAX={last}; give --shard i/n instead"
         )
     if (task - first) % step or (last - first) % step or count != (last - first) // step + 1:
         raise ConfigError(
-            f"--shard auto: the job array has gaps: {count} tasks between {first} and {last} in steps of "
+            f"the job array has gaps: {count} tasks between {first} and {last} in steps of "
             f"{step} (SLURM_ARRAY_TASK_COUNT, _MIN, _MAX and _STEP), so the shards cannot be numbered; "
             f"submit again without gaps, such as --array=0-{count - 1} (finished blocks are not done "
             "again), or give each task an explicit --shard i/n"
@@ -117,7 +112,7 @@ def _rank(environ: Mapping[str, str]) -> Shard | None:
     groups = _whole_number(environ, name, "RANK", 1)
     if step.count > 1 and groups != step.count:
         raise ConfigError(
-            f"--shard auto: SLURM_STEP_NUM_TASKS={step.count} and {name}={groups} contradict each other: "
+            f"SLURM_STEP_NUM_TASKS={step.count} and {name}={groups} contradict each other: "
             f"start torchrun with --nnodes {step.count}, or without srun, or unset RANK, or give --shard i/n"
         )
     return torchrun
@@ -128,20 +123,18 @@ def _pair(environ: Mapping[str, str], index_name: str, count_name: str, beside: 
         return None
     index, count = _whole_number(environ, index_name, beside), _whole_number(environ, count_name, beside, 1)
     if index >= count:
-        raise ConfigError(
-            f"--shard auto: {index_name}={index} is not below {count_name}={count}; give --shard i/n instead"
-        )
+        raise ConfigError(f"{index_name}={index} is not below {count_name}={count}; give --shard i/n instead")
     return Shard(index, count)
 
 
 def _nothing_found(environ: Mapping[str, str]) -> str:
     message = (
-        "--shard auto found nothing that tells which shard this is: no SLURM_ARRAY_TASK_ID (a Slurm job "
-        "array), no SLURM_STEP_NUM_TASKS (srun), no RANK and WORLD_SIZE (torchrun); give --shard i/n"
+        "nothing tells which shard this is: no SLURM_ARRAY_TASK_ID (a Slurm job array), no "
+        "SLURM_STEP_NUM_TASKS (srun), no RANK and WORLD_SIZE (torchrun); give --shard i/n"
     )
     if "SLURM_JOB_ID" in environ:
         message += (
-            ", or start it with srun: a batch script runs once, however many tasks the job has "
+            ", or start it with srun: the script of a job runs once, however many tasks the job has "
             f"(SLURM_NTASKS={environ.get('SLURM_NTASKS', '1')})"
         )
     return message
