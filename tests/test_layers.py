@@ -41,10 +41,14 @@ OWNERS: dict[str, frozenset[str]] = {
     "tensorboard": frozenset({"training"}),
     "matplotlib": frozenset({"report"}),
     "torch": frozenset({"models", "checkpoints", "scoring", "evaluation", "training", "runs"}),
+    "distributed": frozenset({"runs"}),
+    "dask_jobqueue": frozenset({"runs"}),
     "numpy": frozenset(name for row in LAYERS[:-1] for name in row),
 }
 #: Dependencies of an extra: never imported when a module of ours is imported.
-OPTIONAL = frozenset({"lightning", "matplotlib", "pyBigWig", "yaml", "tensorboard"})
+OPTIONAL = frozenset(
+    {"lightning", "matplotlib", "pyBigWig", "yaml", "tensorboard", "distributed", "dask_jobqueue"}
+)
 
 
 class Import(NamedTuple):

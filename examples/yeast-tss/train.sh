@@ -30,7 +30,7 @@ prepare replicate_2.tsv replicate_2.h5
 
 run() { # CONFIG NAME [gexpr train options ...]
     gexpr train "$1" -o "runs/$2" --threads 1 "${@:3}"
-    gexpr evaluate -c "runs/$2/checkpoint" -d yeast.h5 -g "$data/genes.bed.gz" \
+    gexpr evaluate --force -c "runs/$2/checkpoint" -d yeast.h5 -g "$data/genes.bed.gz" \
         --replicates replicate_1.h5,replicate_2.h5 -o "evaluations/$2"
 }
 case $goal in

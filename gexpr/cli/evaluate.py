@@ -83,6 +83,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for metrics.tsv, genes.tsv and pictures.",
 )
+@options.force
 @options.quiet
 def command(
     checkpoint: str | None,
@@ -99,6 +100,7 @@ def command(
     threads: int | None,
     pictures: str,
     output: Path,
+    force: bool,
     quiet: bool,
 ) -> None:
     """Measure a checkpoint on the held-out contigs of a dataset.
@@ -121,8 +123,11 @@ def command(
     from gexpr import checkpoints, evaluation
     from gexpr.datasets import PreparedDataset
     from gexpr.scoring.devices import resolve_device, set_threads
+    from gexpr.writers.output import refuse_existing
 
     logs.set_quiet(quiet)
+    for name in ("metrics.tsv", "genes.tsv"):
+        refuse_existing(output / name, force)
     window = evaluation.PromoterWindow.parse(promoter_window)
     pair = _pair(replicates)
     with_ridge = ridge and genes is not None

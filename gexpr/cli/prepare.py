@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gexpr import logs
+from gexpr.cli import options
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -49,6 +50,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     help="Drop windows with a larger fraction of bins in gaps or blacklisted.",
 )
 @click.option("--soft-clip", type=float, help="Limit above which targets grow as a square root (clip_soft).")
+@options.force
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     fasta: Path,
@@ -66,6 +68,7 @@ def command(
     blacklist: Path | None,
     max_gap_fraction: float,
     soft_clip: float | None,
+    force: bool,
     quiet: bool,
 ) -> None:
     """Turn a genome and measured tracks into a training dataset.
@@ -93,9 +96,12 @@ def command(
     Exit codes: 0 written; 1 an input is at fault (nothing is written); 2 wrong usage.
     """
     from gexpr.datasets import PrepareOptions, prepare
+    from gexpr.writers.output import refuse_existing, refuse_input
 
     logs.set_quiet(quiet)
-    options = PrepareOptions(
+    refuse_input(str(output), [str(fasta), str(tracks)])
+    refuse_existing(output, force)
+    settings = PrepareOptions(
         context_length=context_length,
         bin_size=bin_size,
         target_length=target_length,
@@ -110,7 +116,7 @@ def command(
         soft_clip=soft_clip,
     )
     with logs.progress("contigs", None, "done") as bar:
-        summary = prepare(fasta, tracks, output, options, progress=lambda contig: bar.advance(1, contig))
+        summary = prepare(fasta, tracks, output, settings, progress=lambda contig: bar.advance(1, contig))
     for line in summary.lines():
         logs.info(line)
     for track in summary.tracks:

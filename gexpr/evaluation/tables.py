@@ -11,7 +11,7 @@ from gexpr.writers.output import AtomicOutput
 
 
 def _write(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> None:
-    with AtomicOutput(os.fspath(path)) as output:
+    with AtomicOutput(os.fspath(path), force=True) as output:
         try:
             for row in rows:
                 output.file.write(("\t".join(row) + "\n").encode())
@@ -21,7 +21,10 @@ def _write(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def write_metrics(path: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
-    """Write the metrics of all evaluations, one a line; columns are the fields of :class:`Metric`."""
+    """Write the metrics of all evaluations, one a line; columns are the fields of :class:`Metric`.
+
+    An existing file is replaced.
+    """
     rows: list[Sequence[str]] = [Metric._fields]
     for evaluation in evaluations:
         for row in evaluation.metrics:
@@ -30,7 +33,7 @@ def write_metrics(path: str | os.PathLike[str], evaluations: Sequence[Evaluation
 
 
 def write_genes(path: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
-    """Write log(1 + sum) of every gene, one line a source, gene and condition."""
+    """Write log(1 + sum) of every gene, one line a source, gene and condition; replaces an existing file."""
     rows: list[Sequence[str]] = [
         ("source", "gene", "chrom", "start", "end", "strand", "condition", "measured", "predicted")
     ]

@@ -144,6 +144,12 @@ def _name_if_free(temporary: Path, path: Path) -> None:
         os.rename(temporary, path)
 
 
+def refuse_existing(path: str | os.PathLike[str], force: bool) -> None:
+    """Raise GexprError when a regular file or folder has the name of an output, unless ``force``."""
+    if not force and os.path.exists(path) and (os.path.isfile(path) or os.path.isdir(path)):
+        raise GexprError(f"{os.fspath(path)} exists; give --force to replace it, or another name")
+
+
 def refuse_input(path: str, inputs: Iterable[str | None]) -> None:
     """Raise ConfigError when the output is one of the files that are read.
 
@@ -191,8 +197,7 @@ class AtomicOutput:
             if final.exists() and not stat.S_ISREG(final.stat().st_mode):
                 self.file = open(final, "wb")
                 return
-            if final.exists() and not force:
-                raise GexprError(f"{path} exists; give --force to replace it, or another name")
+            refuse_existing(path, force)
             if final.exists() and not os.access(final, os.W_OK):
                 raise PermissionError(errno.EACCES, "the file is write-protected")
             remove_leftovers(final)

@@ -334,9 +334,16 @@ def test_command_passes_its_options_and_prints_the_summary(tmp_path, genome, sig
     assert result.exit_code == 0, result.output
     assert "windows" in result.stderr and "w+" in result.stderr
     assert PreparedDataset(tmp_path / "d.h5").digest == made[1].digest
-    result = CliRunner().invoke(main, [*command, "--quiet"])
+    before = (tmp_path / "d.h5").read_bytes()
+    result = CliRunner().invoke(main, [*command, "--valid", "chrA", "--test", "chrB"])
+    assert result.exit_code == 1 and "exists; give --force" in result.stderr
+    assert (tmp_path / "d.h5").read_bytes() == before
+    result = CliRunner().invoke(main, [*command, "--quiet", "--force"])
     assert result.exit_code == 0 and result.output == ""
-    result = CliRunner().invoke(main, [*command, "--valid", "chrQ"])
+    onto_itself = [*command[:3], *command[3:5], "-o", str(genome), *command[7:], "--force"]
+    result = CliRunner().invoke(main, onto_itself)
+    assert result.exit_code == 1 and "is also an input" in result.stderr
+    result = CliRunner().invoke(main, [*command, "--valid", "chrQ", "--force"])
     assert result.exit_code == 1 and "chrQ" in result.stderr
 
 

@@ -192,6 +192,8 @@ def test_command_writes_tables_and_pictures(
     assert "level" in ran.output
     for line in summary_lines([expected]):
         assert line.split("  ")[0] in ran.output
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1 and "metrics.tsv exists; give --force" in again.stderr
 
 
 def test_command_refuses_wrong_usage(prepared_folder: Path, tmp_path: Path) -> None:
