@@ -12,7 +12,9 @@ from toy_models import save_tiny_checkpoint, write_fasta
 
 from gexpr.cli.main import main
 from gexpr.runs.common import ModelOptions
+from gexpr.runs.control import RunOptions
 from gexpr.runs.predict import PredictOptions
+from gexpr.runs.shards import Shard
 
 CALL = "gexpr.runs.predict.predict"
 
@@ -31,15 +33,18 @@ def test_defaults_and_every_option() -> None:
         assert invoke("-c", "net", "-f", "g.fa", "-o", "o.h5", "r.bed").exit_code == 0
         text = "--format npz -t 0-1 --no-rc --shifts 0,2 --no-unsquash --batch-size 3 --device cpu"
         rest = "--precision fp16 --threads 2 --dtype float16 --contig-aliases n.tsv --quiet example"
-        result = invoke("-c", "net", "-f", "example", "-o", "o", *text.split(), *rest.split())
+        run = "--run-dir work --shard 1/3 --block-rows 9 --keep-run --force --workers 2"
+        result = invoke("-c", "net", "-f", "example", "-o", "o", *text.split(), *run.split(), *rest.split())
         assert result.exit_code == 0, result.output
     assert call.call_args_list[0] == mock.call(
-        "r.bed", "g.fa", "o.h5", PredictOptions(model=ModelOptions("net"))
+        "r.bed", "g.fa", "o.h5", PredictOptions(model=ModelOptions("net")), RunOptions()
     )
-    bed, fasta, output, options = call.call_args_list[1].args
+    bed, fasta, output, options, how = call.call_args_list[1].args
     assert bed.endswith(".bed") and Path(bed).is_file() and Path(fasta).is_file() and output == "o"
     model = ModelOptions("net", "0-1", False, (0, 2), 3, "cpu", "fp16", 2, False)
     assert options == PredictOptions(model=model, contig_aliases="n.tsv", format="npz", dtype="float16")
+    expected = RunOptions("work", Shard(1, 3), block_rows=9, keep_run=True, force=True, workers=2)
+    assert how == expected
 
 
 def test_sums_on_standard_output_from_standard_input(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from toy_models import save_tiny_checkpoint, write_fasta, write_vcf
 
 from gexpr.cli.main import main
 from gexpr.runs.common import ModelOptions
+from gexpr.runs.control import RunOptions
 from gexpr.runs.score_variants import ScoreOptions
+from gexpr.runs.shards import Shard
 from gexpr.scoring.definitions import Mask
 
 CALL = "gexpr.runs.score_variants.score_variants"
@@ -62,7 +64,7 @@ def test_defaults() -> None:
         result = invoke(*NEEDED, "v.vcf")
     assert result.exit_code == 0, result.output
     expected = ScoreOptions(model=ModelOptions("net"))
-    call.assert_called_once_with("v.vcf", "g.fa", "o.h5", expected)
+    call.assert_called_once_with("v.vcf", "g.fa", "o.h5", expected, RunOptions())
 
 
 def test_every_option() -> None:
@@ -71,7 +73,8 @@ def test_every_option() -> None:
         "--shifts -1,0,1 --no-unsquash --batch-size 3 --device cuda:1 --precision tf32 --threads 2 "
         "--average scores --dtype float16 --long "
         "--max-allele-length 50 --max-ref-mismatch 0.5 --allow-unknown-contigs "
-        "--contig-aliases names.tsv --top 7 --strict --quiet -"
+        "--contig-aliases names.tsv --top 7 --strict --run-dir work --block-rows 9 --restart --keep-run "
+        "--force --workers 3 --cluster local --quiet -"
     )
     with mock.patch(CALL) as call, mock.patch("gexpr.logs.set_quiet") as quiet:
         result = invoke("-c", "net", "-f", "g.fa", "-o", "-", *text.split())
@@ -107,7 +110,33 @@ def test_every_option() -> None:
             top=7,
             strict=True,
         ),
+        RunOptions(
+            run_dir="work",
+            block_rows=9,
+            restart=True,
+            keep_run=True,
+            force=True,
+            workers=3,
+            cluster="local",
+        ),
     )
+
+
+def test_a_shard_needs_no_output_and_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mock.patch(CALL) as call:
+        result = invoke(*NEEDED[:4], "--shard", "2/4", "--run-dir", "work", "v.vcf")
+        assert result.exit_code == 0, result.output
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        for name in ("SLURM_ARRAY_TASK_ID", "SLURM_STEP_NUM_TASKS"):
+            monkeypatch.delenv(name, raising=False)
+        assert invoke(*NEEDED, "--shard", "auto", "--scheduler", "tcp://a:1", "v.vcf").exit_code == 0
+    assert call.call_args_list[0].args[2:] == (
+        None,
+        ScoreOptions(model=ModelOptions("net")),
+        RunOptions(run_dir="work", shard=Shard(2, 4)),
+    )
+    assert call.call_args.args[4] == RunOptions(shard=Shard(1, 2), scheduler="tcp://a:1")
 
 
 def test_the_word_example_is_the_packaged_data() -> None:
@@ -130,6 +159,12 @@ def test_the_word_example_is_the_packaged_data() -> None:
         [*NEEDED, "--pseudocount", "-1", "v.vcf"],
         [*NEEDED, "--average", "folds", "v.vcf"],
         [*NEEDED, "--nonsense", "v.vcf"],
+        [*NEEDED, "--shard", "4/4", "v.vcf"],
+        [*NEEDED, "--shard", "half", "v.vcf"],
+        [*NEEDED, "--block-rows", "0", "v.vcf"],
+        [*NEEDED, "--workers", "0", "v.vcf"],
+        [*NEEDED, "--cluster", "pbs", "v.vcf"],
+        [*NEEDED[:4], "--run-dir", "work", "v.vcf"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -190,7 +225,9 @@ def test_strict_exits_with_3_and_a_complete_output(folder: Path, tmp_path: Path)
     ("arguments", "message"),
     [
         (["--tracks", "cage*"], "no track matches 'cage*'"),
-        (["--device", "cuda:0,1"], "several devices are not yet supported"),
+        (["--device", "cuda:0,0"], "cuda:0,0"),
+        (["--shard", "0/2", "--restart"], "--restart with --shard"),
+        (["--scheduler", "tcp://a:1", "--cluster", "local"], "give one of them"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["-c", "no-such-net"], "no checkpoint 'no-such-net'"),
         (["-f", "no-such.fa"], "no-such.fa"),

@@ -16,7 +16,8 @@ from gexpr import logs
 from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.runs import score_variants as job
 from gexpr.runs.common import ModelOptions
-from gexpr.runs.score_variants import Block, ScoreOptions, UnscoredError, plan, score_variants
+from gexpr.runs.control import RunOptions
+from gexpr.runs.score_variants import ScoreOptions, UnscoredError, score_variants
 
 ALLELES = 22 * 3 + 6
 OK = 22 * 3 + 2
@@ -32,14 +33,9 @@ def options(inputs) -> ScoreOptions:
     return ScoreOptions(model=ModelOptions(inputs.checkpoint, device="cpu", batch_size=4))
 
 
-def run(inputs, options: ScoreOptions, output: Path | str, **changes):
-    return score_variants(inputs.vcf, inputs.fasta, str(output), dataclasses.replace(options, **changes))
-
-
-def test_plan() -> None:
-    assert plan(0) == []
-    assert plan(5, 2) == [Block(0, 2), Block(2, 4), Block(4, 5)]
-    assert plan(4, 2) == [Block(0, 2), Block(2, 4)]
+def run(inputs, options: ScoreOptions, output: Path | str, *, how: RunOptions | None = None, **changes):
+    options = dataclasses.replace(options, **changes)
+    return score_variants(inputs.vcf, inputs.fasta, str(output), options, how)
 
 
 def test_every_allele_gets_one_row_in_order(inputs, options, tmp_path: Path, capsys) -> None:
@@ -80,10 +76,9 @@ def _sorted(text: str) -> str:
     return "not scored: " + ", ".join(wanted)
 
 
-def test_blocks_do_not_change_the_bytes(inputs, options, tmp_path: Path, monkeypatch) -> None:
+def test_blocks_do_not_change_the_bytes(inputs, options, tmp_path: Path) -> None:
     run(inputs, options, tmp_path / "one.tsv")
-    monkeypatch.setattr(job, "plan", lambda rows: plan(rows, 7))
-    run(inputs, options, tmp_path / "many.tsv")
+    run(inputs, options, tmp_path / "many.tsv", how=RunOptions(block_rows=7))
     assert (tmp_path / "one.tsv").read_bytes() == (tmp_path / "many.tsv").read_bytes()
 
 
@@ -114,7 +109,7 @@ def test_a_change_of_settings_or_tracks_changes_the_digest(inputs, options, tmp_
             table = (folder / "tracks.tsv").read_text()
             (folder / "tracks.tsv").write_text(table.replace("count\n", "squashed:power,exponent=0.5\n", 1))
         model = options.model._replace(checkpoint=str(folder))
-        run(inputs, options, tmp_path / "a.h5", model=model, top=0)
+        run(inputs, options, tmp_path / "a.h5", model=model, top=0, how=RunOptions(force=True))
         with h5py.File(tmp_path / "a.h5") as file:
             digests[name] = (file.attrs["checkpoint_sha256"], file.attrs["settings_sha256"])
     assert len({weights for weights, _ in digests.values()}) == 1
@@ -181,11 +176,36 @@ def test_float16_is_the_rounded_float32(inputs, options, tmp_path: Path) -> None
         assert np.array_equal(a["logFC"][:].astype(np.float16), b["logFC"][:], equal_nan=True)
 
 
-def test_a_failure_leaves_nothing(inputs, options, tmp_path: Path, monkeypatch) -> None:
+def test_a_failure_leaves_finished_blocks_and_no_output(
+    inputs, options, tmp_path: Path, monkeypatch
+) -> None:
+    expected = tmp_path / "whole.h5"
+    run(inputs, options, expected)
+    compute = job.ScoreTask.compute
+
+    def fail(task, block, advance=None):
+        if block.start == 40:
+            raise KeyboardInterrupt
+        return compute(task, block, advance)
+
+    monkeypatch.setattr(job.ScoreTask, "compute", fail)
+    how = RunOptions(block_rows=20)
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, options, tmp_path / "a.h5", how=how)
+    assert sorted(os.listdir(tmp_path)) == ["a.h5.run", "whole.h5"]
+    assert sorted(os.listdir(tmp_path / "a.h5.run" / "parts")) == ["000000.part", "000001.part"]
+    monkeypatch.setattr(job.ScoreTask, "compute", compute)
+    summary = run(inputs, options, tmp_path / "a.h5", how=how)
+    assert summary.computed == ALLELES - 40
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "whole.h5"]
+    assert (tmp_path / "a.h5").read_bytes() == expected.read_bytes()
+
+
+def test_a_failure_before_the_plan_leaves_nothing(inputs, options, tmp_path: Path, monkeypatch) -> None:
     def fail(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "execute", fail)
+    monkeypatch.setattr(job.ScoreTask, "plan", fail)
     for name in ("a.h5", "a.tsv"):
         with pytest.raises(KeyboardInterrupt):
             run(inputs, options, tmp_path / name)
@@ -208,7 +228,7 @@ def test_too_many_mismatches_stop_before_scoring(inputs, options, tmp_path: Path
     other = {"A": "C", "C": "G", "G": "T", "T": "A"}
     records = [("chr1", i + 1, ".", other[inputs.sequence[i]], inputs.sequence[i]) for i in range(200)]
     vcf = write_vcf(tmp_path / "bad.vcf", records)
-    monkeypatch.setattr(job, "execute", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(job.ScoreTask, "compute", lambda *_: pytest.fail("scored"))
     with pytest.raises(InputError, match=r"assembly|0-based|one base"):
         score_variants(str(vcf), inputs.fasta, str(tmp_path / "a.tsv"), options)
 

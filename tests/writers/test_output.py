@@ -50,7 +50,7 @@ def test_hdf5_does_not_go_to_standard_output() -> None:
 def test_nothing_has_the_name_before_the_commit(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("old")
-    with AtomicOutput(str(path)) as output:
+    with AtomicOutput(str(path), force=True) as output:
         write_all(output.file, b"new")
         assert path.read_text() == "old"
         output.commit()
@@ -68,7 +68,7 @@ def _umask() -> int:
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), AtomicOutput(str(path)) as output:
+    with pytest.raises(RuntimeError), AtomicOutput(str(path), force=True) as output:
         write_all(output.file, b"half")
         raise RuntimeError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.tsv"]
@@ -77,7 +77,7 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real.tsv").write_text("old")
     (tmp_path / "link.tsv").symlink_to("real.tsv")
-    with AtomicOutput(str(tmp_path / "link.tsv")) as output:
+    with AtomicOutput(str(tmp_path / "link.tsv"), force=True) as output:
         write_all(output.file, b"new")
         output.commit()
     assert (tmp_path / "link.tsv").is_symlink() and (tmp_path / "real.tsv").read_text() == "new"

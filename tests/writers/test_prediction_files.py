@@ -11,7 +11,7 @@ import pytest
 from gexpr.errors import ConfigError
 from gexpr.results import Region, Track
 from gexpr.writers.output import AtomicOutput
-from gexpr.writers.predictions import PredictionSchema, open_writer
+from gexpr.writers.predictions import PredictionBlock, PredictionSchema, open_writer
 
 TRACKS = (Track(0, "wt", "Wild type"), Track(1, "d", "Diamide"))
 REGIONS = [
@@ -21,17 +21,22 @@ REGIONS = [
 ]
 
 
-def write(path: Path, format: str, bins: list[int], dtype: str = "float32") -> list[np.ndarray]:
+def write(
+    path: Path, format: str, bins: list[int], dtype: str = "float32", block_rows: int = 1
+) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     values = [rng.random((n, 2)).astype(np.float32) for n in bins]
+    sums = np.array([each.sum(axis=0, dtype=np.float64) for each in values])
     regions = REGIONS[: len(bins)]
     spans = [(region.start - 1, n) for region, n in zip(regions, bins, strict=True)]
+    equal = bins[0] if len(set(bins)) == 1 else (None if bins else 0)
     with AtomicOutput(str(path)) as output:
-        writer = open_writer(
-            output, format, PredictionSchema(regions, spans, 4, TRACKS, {"device": "cpu"}, dtype)
-        )
-        for each in values:
-            writer.write(each)
+        schema = PredictionSchema(equal, 4, TRACKS, {"device": "cpu"}, dtype)
+        writer = open_writer(output, format, schema)
+        for start in range(0, len(bins), block_rows):
+            rows = slice(start, start + block_rows)
+            block = PredictionBlock(regions[rows], spans[rows], np.concatenate(values[rows]), sums[rows])
+            writer.write(block)
         writer.commit()
     return values
 
@@ -93,3 +98,14 @@ def test_equal_work_gives_equal_bytes(name: str, format: str, tmp_path: Path) ->
     for folder in (tmp_path, tmp_path / "again"):
         write(folder / name, format, [3])
     assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.h5", "hdf5"), ("a.tsv", "tsv")])
+@pytest.mark.parametrize("bins", [[3, 3, 3], [3, 1, 5]], ids=["equal", "other"])
+def test_blocks_do_not_change_the_bytes(name: str, format: str, bins: list[int], tmp_path: Path) -> None:
+    written = []
+    for block_rows in (1, 2, 3):
+        (tmp_path / str(block_rows)).mkdir()
+        write(tmp_path / str(block_rows) / name, format, bins, block_rows=block_rows)
+        written.append((tmp_path / str(block_rows) / name).read_bytes())
+    assert written[0] == written[1] == written[2]
