@@ -45,8 +45,8 @@ class BlockTask(ABC):
         """
 
     @abstractmethod
-    def default_block_rows(self) -> int:
-        """Rows a block, such that a block takes seconds rather than minutes."""
+    def default_block_rows(self, rows: int) -> int:
+        """Rows a block, of ``rows`` in all, such that a block takes seconds rather than minutes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -63,6 +63,11 @@ class BlockTask(ABC):
         Raises:
             GexprError: bad input or a lack of memory.
         """
+
+    @property
+    @abstractmethod
+    def forwards(self) -> int:
+        """Forward passes that this process has made for the task."""
 
     @abstractmethod
     def check_inputs(self) -> None:

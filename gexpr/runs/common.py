@@ -8,7 +8,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -75,12 +75,22 @@ def input_files(first: str, fasta: str, checkpoint: str, aliases: str | None) ->
 BASES_A_BLOCK = {"cpu": 2**22, "cuda": 2**27}
 """Bases that a block shows to the model, at most, by type of device: some seconds' work."""
 _MOST_ROWS = 4096
+_ENOUGH_BLOCKS = 64
 
 
-def block_rows(predictor: Predictor, windows: float) -> int:
-    """Rows a block, for rows that need ``windows`` windows each, shown in every pass."""
+def block_rows(predictor: Predictor, rows: int, windows: float) -> int:
+    """Rows a block: some seconds' work, and a share of all rows that many workers can divide.
+
+    Args:
+        predictor: its context, passes and device decide what a window costs.
+        rows: rows in all.
+        windows: windows that a row needs.
+    """
     bases = windows * len(predictor.passes) * predictor.context_length
-    return int(max(1, min(_MOST_ROWS, BASES_A_BLOCK[predictor.device.type] // bases)))
+    most = int(min(_MOST_ROWS, BASES_A_BLOCK[predictor.device.type] // bases))
+    # A few full batches at least: a block's last batch is padded.
+    share = max(4 * predictor.batch_size, -(-rows // _ENOUGH_BLOCKS))
+    return max(1, min(most, share))
 
 
 def pack_tracks(tracks: Sequence[Track]) -> list[list[Any]]:
@@ -204,7 +214,16 @@ class TaskOptions:
 
 
 Options = TypeVar("Options", bound=TaskOptions)
-Opened = TypeVar("Opened")
+Opened = TypeVar("Opened", bound="HasPredictor")
+
+
+class HasPredictor(Protocol):
+    """What every task has open."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model, ready to predict."""
+        ...
 
 
 class ModelTask(BlockTask, Generic[Options, Opened]):
@@ -265,6 +284,11 @@ class ModelTask(BlockTask, Generic[Options, Opened]):
 
     @abstractmethod
     def _open(self) -> Opened: ...
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes that this process has made for the task."""
+        return 0 if self._opened is None else self._opened.predictor.forwards
 
     def open_genome(self) -> tuple[Fasta, ContigMap]:
         """The genome, and what its contigs are called elsewhere."""

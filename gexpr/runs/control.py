@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 import gexpr
 from gexpr import logs
 from gexpr.errors import ConfigError, GexprError, Interrupted
+from gexpr.runs import rates
 from gexpr.runs.blocks import BlockDone, BlockRunner, BlockTask, run_in_processes
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog, command_line, name_blocks
 from gexpr.runs.shards import Shard
@@ -258,7 +259,7 @@ def _plan(task: BlockTask, directory: RunDirectory, run: RunOptions) -> Manifest
     fingerprint = task.fingerprint()
     if not directory.exists():
         rows, content = task.plan()
-        block_rows = run.block_rows or task.default_block_rows()
+        block_rows = run.block_rows or task.default_block_rows(rows)
         # Two processes may have planned at the same time; both then go on with the first one's plan.
         directory.agree(Manifest(task.command, fingerprint, rows, block_rows, content))
     directory.check(task.command, fingerprint)
@@ -334,6 +335,7 @@ def _compute(
                 with stopper.finishing():
                     rows += runner(block, advance).rows
                 stopper.check()
+            rates.remember(manifest.fingerprint, task.forwards, time.monotonic() - started)
     return rows, time.monotonic() - started
 
 
@@ -402,6 +404,40 @@ def _sound(directory: RunDirectory, manifest: Manifest, block: int) -> Part:
         ) from None
 
 
+class Planned(NamedTuple):
+    """A run that was planned but not begun: ``finished`` blocks were there already."""
+
+    task: BlockTask
+    manifest: Manifest
+    finished: set[int]
+
+
+@contextlib.contextmanager
+def planned(
+    make_task: Callable[[str | None], BlockTask], output: str | None, run: RunOptions, first_input: str
+) -> Iterator[Planned]:
+    """Plan a run as :func:`run_task` would, and leave no trace of it.
+
+    Raises:
+        GexprError: what would stop the run before its first block.
+    """
+    with terminable(), _temporary_directory() as temporary:
+        task = make_task(_spool(temporary, first_input))
+        directory = None
+        if run.run_dir is not None or (output is not None and not is_stream(output)):
+            directory = run_directory(output, run)
+        if directory is not None and directory.exists() and not run.restart:
+            directory.check(task.command, task.fingerprint())
+            manifest = directory.manifest()
+            finished = {block for block in directory.finished() if block < manifest.blocks}
+        else:
+            rows, content = task.plan()
+            block_rows = run.block_rows or task.default_block_rows(rows)
+            manifest = Manifest(task.command, task.fingerprint(), rows, block_rows, content)
+            finished = set()
+        yield Planned(task, manifest, finished)
+
+
 def _run_stream(
     make_task: Callable[[str | None], BlockTask],
     open_sink: OpenSink,
@@ -419,7 +455,7 @@ def _run_stream(
     with terminable(), AtomicOutput(output) as claimed, _temporary_directory() as directory:
         task = make_task(_spool(directory, inputs[0]))
         rows, content = task.plan()
-        block_rows = run.block_rows or task.default_block_rows()
+        block_rows = run.block_rows or task.default_block_rows(rows)
         manifest = Manifest(task.command, task.fingerprint(), rows, block_rows, content)
         sink = open_sink(claimed, manifest)
         started = time.monotonic()

@@ -155,14 +155,14 @@ class PredictTask(ModelTask["PredictOptions", _Opened]):
             "tracks": pack_tracks(opened.predictor.tracks),
         }
 
-    def default_block_rows(self) -> int:
+    def default_block_rows(self, rows: int) -> int:
         """Regions a block: bounded by the windows that they need, and by the size of the predictions."""
         opened = self.open()
         predictor = opened.predictor
         most = max((bins for _, bins in opened.spans), default=1)
         windows = -(-most // predictor.target_length)
         region_bytes = most * len(predictor.tracks) * np.dtype(self.options.dtype).itemsize
-        return max(1, min(block_rows(predictor, windows), _BLOCK_BYTES // region_bytes))
+        return max(1, min(block_rows(predictor, rows, windows), _BLOCK_BYTES // region_bytes))
 
     def compute(self, block: Block, advance: Advance | None = None) -> Part:
         """Predictions of one block of regions in the output's number type."""

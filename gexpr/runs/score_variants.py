@@ -269,9 +269,9 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "tracks": pack_tracks(opened.predictor.tracks),
         }
 
-    def default_block_rows(self) -> int:
+    def default_block_rows(self, rows: int) -> int:
         """Rows a block: each has a reference and an alternate window."""
-        return block_rows(self.open().predictor, 2)
+        return block_rows(self.open().predictor, rows, 2)
 
     def compute(self, block: Block, advance: Advance | None = None) -> Part:
         """Scores of one block in the output's number type, NaN in rows that are not ``ok``."""

@@ -277,13 +277,8 @@ class VariantScorer:
 
     def _items(self, variants: Sequence[Variant]) -> Iterator[_Item]:
         """Every distinct sequence: each reference directly before its alternates."""
-        groups: dict[tuple[str, int], dict[tuple[str, str], list[int]]] = {}
-        for row, variant in enumerate(variants):
-            if variant.ok:
-                alleles = groups.setdefault((variant.contig, variant.start), {})
-                alleles.setdefault((variant.norm_ref, variant.norm_alt), []).append(row)
         length = self.predictor.window_length
-        for group, alleles in enumerate(groups.values()):
+        for group, alleles in enumerate(_distinct(variants)):
             first = variants[next(iter(alleles.values()))[0]]
             reference = self.windows.reference(first, length)
             unchanged: list[int] = []
@@ -296,6 +291,21 @@ class VariantScorer:
                     changed.append(_Item(group, codes, (len(ref), len(alt)), rows, []))
             yield _Item(group, reference, (0, 0), [], unchanged)
             yield from changed
+
+
+def _distinct(variants: Sequence[Variant]) -> list[dict[tuple[str, str], list[int]]]:
+    """For each position with alleles to score: (normalized REF, ALT) -> rows."""
+    groups: dict[tuple[str, int], dict[tuple[str, str], list[int]]] = {}
+    for row, variant in enumerate(variants):
+        if variant.ok:
+            alleles = groups.setdefault((variant.contig, variant.start), {})
+            alleles.setdefault((variant.norm_ref, variant.norm_alt), []).append(row)
+    return list(groups.values())
+
+
+def sequence_count(variants: Sequence[Variant]) -> int:
+    """Sequences that :meth:`VariantScorer.score` predicts for a block: distinct references and alternates."""
+    return sum(1 + len(alleles) for alleles in _distinct(variants))
 
 
 def _pack(items: list[_Item], pin: bool) -> _Batch:

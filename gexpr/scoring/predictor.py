@@ -124,6 +124,8 @@ class Predictor:
                 "bf16 keeps 8 significant bits: weak effects become mostly noise (correlation with fp32 "
                 "about 0.3 to 0.6); fp16 is much closer"
             )
+        self.forwards = 0
+        """Forward passes made so far, each of one batch."""
         self.model = model
         parameter = next(model.parameters(), None)
         self._came = (model.training, self.device if parameter is None else parameter.device)
@@ -185,6 +187,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(self, window: torch.Tensor, reverse: bool) -> torch.Tensor:
+        self.forwards += 1
         if reverse:
             window = torch.where(window < 4, 3 - window, window).flip(1)
         try:

@@ -70,6 +70,13 @@ def predict_regions(
                 pieces = []
 
 
+def piece_count(predictor: Predictor, regions: Sequence[Region]) -> int:
+    """Windows that :func:`predict_regions` predicts for some regions."""
+    core = predictor.target_length * predictor.bin_size
+    geometry = predictor.context_length, core, predictor.bin_size
+    return sum(len(tile(region.start, region.end, *geometry)) for region in regions)
+
+
 def _batches(predictor: Predictor, genome: CodesSource, regions: Sequence[Region]) -> Iterator[list[_Piece]]:
     """Full batches in order; a batch ends early where the strand shown to the model changes."""
     batch: list[_Piece] = []

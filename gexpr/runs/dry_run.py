@@ -1,0 +1,168 @@
+"""What a run would do: ``--dry-run`` reads all of the input and predicts nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from gexpr.runs import rates
+from gexpr.runs.common import align, assign_devices, count, input_files
+from gexpr.runs.control import RunOptions, is_stream, planned
+from gexpr.runs.directory import Manifest
+from gexpr.runs.predict import PredictOptions, PredictTask
+from gexpr.runs.score_variants import ScoreOptions, ScoreTask, check_format
+from gexpr.runs.status import duration
+from gexpr.scoring.cost import estimated_seconds
+from gexpr.scoring.engine import sequence_count
+from gexpr.scoring.predictor import Predictor
+from gexpr.scoring.regions import piece_count
+from gexpr.writers.output import AtomicOutput, output_format, refuse_input
+from gexpr.writers.predictions import SUFFIXES
+
+_TEXT_NUMBER = 12
+"""Characters of a number in TSV, with its tab."""
+
+
+class Estimate(NamedTuple):
+    """What a run would take.
+
+    ``windows`` are distinct sequences; ``forwards`` forward passes of one batch, padding and all strands
+    and shifts counted; ``seconds`` of one process; ``basis`` says where that comes from.
+    """
+
+    blocks: int
+    finished: int
+    windows: int
+    forwards: int
+    seconds: float
+    basis: str
+    run_bytes: int
+    output_bytes: int
+
+
+def dry_run_scores(
+    vcf: str, fasta: str, output: str | None, options: ScoreOptions, run: RunOptions
+) -> list[str]:
+    """Lines that say what ``score_variants`` with these arguments would do.
+
+    Raises:
+        GexprError: what would stop the run before its first block.
+    """
+    format = check_format(output, options.format, options.long)
+    model, run = assign_devices(options.model, run)
+    options = dataclasses.replace(options, model=model)
+    _check_output(output, run, input_files(vcf, fasta, model.checkpoint, options.contig_aliases))
+    with planned(lambda spooled: ScoreTask(spooled or vcf, vcf, fasta, options), output, run, vcf) as plan:
+        task, manifest, finished = plan
+        assert isinstance(task, ScoreTask)
+        opened = task.open()
+        size = opened.predictor.batch_size
+        windows = batches = text = 0
+        for block in map(manifest.block, range(manifest.blocks)):
+            variants = opened.rows.read(block)
+            number = sequence_count(variants)
+            windows += number
+            batches += math.ceil(number / size)
+            text += sum(len(v.chrom) + len(v.id) + len(v.ref) + len(v.alt) + 20 for v in variants)
+        numbers = manifest.rows * len(opened.predictor.tracks) * len(options.statistics)
+        number_bytes = np.dtype(options.dtype).itemsize
+        binary = text + numbers * number_bytes
+        repeat = len(opened.predictor.tracks) * len(options.statistics) if options.long else 1
+        written = text * repeat + numbers * _TEXT_NUMBER if format == "tsv" else binary
+        estimate = _estimate(opened.predictor, manifest, len(finished), windows, batches, binary, written)
+    content = manifest.content
+    lines = [f"{count(manifest.rows, 'allele')} of {count(content['records'], 'record')}"]
+    lines += align([(f"  {status}", f"{number:,}") for status, number in content["by_status"].items()])
+    return lines + _lines(estimate, manifest, run, output)
+
+
+def dry_run_predictions(
+    bed: str, fasta: str, output: str | None, options: PredictOptions, run: RunOptions
+) -> list[str]:
+    """Lines that say what ``predict`` with these arguments would do.
+
+    Raises:
+        GexprError: what would stop the run before its first block.
+    """
+    format = None if output is None else output_format(output, options.format, SUFFIXES)
+    model, run = assign_devices(options.model, run)
+    options = dataclasses.replace(options, model=model)
+    _check_output(output, run, input_files(bed, fasta, model.checkpoint, options.contig_aliases))
+    with planned(lambda spooled: PredictTask(spooled or bed, bed, fasta, options), output, run, bed) as plan:
+        task, manifest, finished = plan
+        assert isinstance(task, PredictTask)
+        opened = task.open()
+        size = opened.predictor.batch_size
+        windows = batches = 0
+        for start, end in map(manifest.block, range(manifest.blocks)):
+            number = piece_count(opened.predictor, opened.placed[start:end])
+            windows += number
+            batches += math.ceil(number / size)
+        tracks = len(opened.predictor.tracks)
+        binary = manifest.content["bins"] * tracks * np.dtype(options.dtype).itemsize
+        written = manifest.rows * (40 + tracks * _TEXT_NUMBER) if format == "tsv" else binary
+        estimate = _estimate(opened.predictor, manifest, len(finished), windows, batches, binary, written)
+    lines = [f"{count(manifest.rows, 'region')} with {count(manifest.content['bins'], 'bin')}"]
+    return lines + _lines(estimate, manifest, run, output)
+
+
+def _check_output(output: str | None, run: RunOptions, inputs: list[str | None]) -> None:
+    if output is not None:
+        refuse_input(output, inputs)
+        if not is_stream(output):
+            AtomicOutput(output, force=run.force).discard()
+
+
+def _estimate(
+    predictor: Predictor,
+    manifest: Manifest,
+    finished: int,
+    windows: int,
+    batches: int,
+    run_bytes: int,
+    output_bytes: int,
+) -> Estimate:
+    forwards = batches * len(predictor.passes)
+    seconds = rates.remembered(manifest.fingerprint)
+    basis = "as fast as the last run with this model on this kind of machine"
+    if seconds is None:
+        seconds = estimated_seconds(predictor.model, predictor.device) * predictor.batch_size
+        basis = (
+            "a rough guess from the model's operations and this device's speed; a first run will tell better"
+        )
+    return Estimate(
+        manifest.blocks, finished, windows, forwards, forwards * seconds, basis, run_bytes, output_bytes
+    )
+
+
+def _lines(estimate: Estimate, manifest: Manifest, run: RunOptions, output: str | None) -> list[str]:
+    done = f", {estimate.finished:,} of them finished" if estimate.finished else ""
+    share = 1 - estimate.finished / max(estimate.blocks, 1)
+    left = estimate.seconds * share
+    forwards = count(estimate.forwards, "forward pass", "forward passes")
+    lines = [
+        f"{count(estimate.blocks, 'block')} of {manifest.block_rows:,} rows{done}",
+        f"{count(estimate.windows, 'window')}, {forwards} of {manifest.fingerprint['batch_size']} windows",
+        f"about {duration(left)} for one process on {manifest.fingerprint['device']} ({estimate.basis})",
+    ]
+    shards = run.shard.count if run.shard is not None else run.processes
+    if shards > 1:
+        lines.append(
+            f"about {duration(left / shards)} for each of {shards} that have a machine or device each"
+        )
+    lines.append(
+        f"disk: about {_bytes(estimate.run_bytes)} for the run directory, at most {_bytes(estimate.output_bytes)} "
+        f"for {'the output' if output in (None, '-') else output}"
+    )
+    return lines
+
+
+def _bytes(number: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number = round(number / 1000)
+    return f"{number:,.0f} TB"
