@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,15 +84,15 @@ def call(
     return CliRunner().invoke(main, [command, *fixed, *quick, *arguments, str(given)], **settings)
 
 
-def refused(result: Result, out: Path, *words: str) -> None:
-    """Exit code 1, one line that holds all ``words``, and nothing left."""
+def refused(result: Result, out: Path, *words: str, left: Sequence[str] = ()) -> None:
+    """Exit code 1, one line that holds all ``words``, and nothing but ``left`` in the folder."""
     assert result.exit_code == 1, result.output
     lines = result.stderr.splitlines()
     assert lines[-1].startswith("error: ") and sum(line.startswith("error: ") for line in lines) == 1
     for word in words:
         assert word in lines[-1], lines[-1]
     assert "Traceback" not in result.output and "unexpected" not in result.output
-    assert result.stdout == "" and os.listdir(out) == []
+    assert result.stdout == "" and os.listdir(out) == list(left)
 
 
 def accepted(result: Result, output: Path) -> list[list[str]]:
@@ -572,23 +572,32 @@ def test_out_of_memory_names_the_batch_size(good: Inputs, out: Path, monkeypatch
 
     monkeypatch.setattr(Predictor, "_run", fail)
     result = call(good, "score-variants", good.folder / "v.vcf", out / "a.h5")
-    refused(result, out, "out of memory", "smaller --batch-size")
+    refused(result, out, "out of memory", "smaller --batch-size", left=["a.h5.run"])
 
 
 @pytest.mark.parametrize("output", ["a.h5", "a.tsv", "a.tsv.gz"])
-def test_a_disk_that_is_full(output: str, good: Inputs, tmp_path: Path, out: Path) -> None:
-    """A limit on the size of files stands in for the disk."""
-    if output != "a.h5":
-        (tmp_path / "v.vcf").write_bytes(HEADER + good.body * 700)
-    given = tmp_path / "v.vcf" if output != "a.h5" else good.folder / "v.vcf"
-    call(good, "score-variants", good.folder / "v.vcf", tmp_path / "warm.tsv")  # fills the cache
+@pytest.mark.parametrize("room", ["for nothing", "for the blocks"])
+def test_a_disk_that_is_full(output: str, room: str, good: Inputs, tmp_path: Path, out: Path) -> None:
+    """A limit on the size of files stands in for the disk; finished blocks are kept and used afterwards."""
+    s = good.sequence
+    write_vcf(tmp_path / "v.vcf", [("chr1", i + 1, f"v{i}", s[i], OTHER[s[i]]) for i in range(300, 900)])
+    given = "score-variants", tmp_path / "v.vcf"
+    accepted(call(good, *given, tmp_path / "warm.tsv"), tmp_path / "warm.tsv")  # fills the cache
+    limit = 512 if room == "for nothing" else 8192
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        result = call(good, "score-variants", given, out / output)
+        result = call(good, *given, out / output, "--block-rows", "30")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    refused(result, out, f"cannot write {out / output}: ", "too large")
+    if room == "for nothing":
+        refused(result, out, f"cannot write {out / output}.run/manifest.json: ", "too large")
+        return
+    refused(result, out, f"cannot write {out / output}: ", "too large", left=[f"{output}.run"])
+    again = call(good, *given, out / output)
+    assert again.exit_code == 0 and "continuing: 20 of 20 blocks are finished" in again.stderr
+    if output == "a.tsv":
+        assert (out / output).read_bytes() == (tmp_path / "warm.tsv").read_bytes()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
