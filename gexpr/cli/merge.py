@@ -11,9 +11,7 @@ from gexpr.cli import options
 @click.command("merge")
 @click.argument("run_dir", metavar="RUN_DIR")
 @options.output(("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz, or .npz for one predicted region")
-@click.option(
-    "--long", is_flag=True, help="TSV with one line for each allele, track and statistic."
-)
+@click.option("--long", is_flag=True, help="TSV with one line for each allele, track and statistic.")
 @options.force
 @options.keep_run
 @options.top

@@ -130,6 +130,12 @@ def prediction(function: Command) -> Command:
             help="Sequences predicted at once.  [default: by context length and device]",
         ),
         click.option(
+            "--auto-batch",
+            is_flag=True,
+            help="Halve the batch when memory does not suffice, instead of stopping; the last digits of the "
+            "scores may then differ, and the output says so.",
+        ),
+        click.option(
             "--device",
             default="auto",
             show_default=True,

@@ -26,6 +26,7 @@ from gexpr.runs.control import RunOptions
 from gexpr.scoring.devices import device_kind, resolve_device, resolve_devices
 from gexpr.scoring.predictor import Predictor, model_tracks
 from gexpr.scoring.tracks import select_tracks
+from gexpr.writers.parts import Part
 
 DTYPES = ("float32", "float16")
 
@@ -46,6 +47,7 @@ class ModelOptions(NamedTuple):
     precision: str = "fp32"
     threads: int | None = None
     unsquash: bool = True
+    auto_batch: bool = False
 
 
 def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, RunOptions]:
@@ -93,6 +95,32 @@ def block_rows(predictor: Predictor, rows: int, windows: float) -> int:
     return max(1, min(most, share))
 
 
+class BatchSizes:
+    """Collects the batch sizes with which the parts of a run were made, where ``--auto-batch`` changed them.
+
+    Args:
+        planned: the run's batch size.
+    """
+
+    def __init__(self, planned: int) -> None:
+        self._planned = planned
+        self._used: set[int] = set()
+
+    def add(self, part: Part) -> None:
+        """Take note of a part."""
+        self._used.add(int(part.about.get(BATCH_SIZE, self._planned)))
+
+    def attributes(self) -> dict[str, str]:
+        """An attribute for the output, if any part was not made with the planned size."""
+        if self._used <= {self._planned}:
+            return {}
+        return {"auto_batch_sizes": ",".join(map(str, sorted(self._used)))}
+
+
+BATCH_SIZE = "batch_size"
+"""What a part calls the batch size with which it was made."""
+
+
 def pack_tracks(tracks: Sequence[Track]) -> list[list[Any]]:
     """Tracks as JSON can hold them."""
     return [list(track) for track in tracks]
@@ -126,6 +154,7 @@ def open_predictor(options: ModelOptions) -> Predictor:
         shifts=options.shifts,
         precision=options.precision,
         unsquash=options.unsquash,
+        auto_batch=options.auto_batch,
     )
 
 

@@ -153,9 +153,10 @@ def _lines(estimate: Estimate, manifest: Manifest, run: RunOptions, output: str 
         lines.append(
             f"about {duration(left / shards)} for each of {shards} that have a machine or device each"
         )
+    name = "the output" if output in (None, "-") else output
     lines.append(
-        f"disk: about {_bytes(estimate.run_bytes)} for the run directory, at most {_bytes(estimate.output_bytes)} "
-        f"for {'the output' if output in (None, '-') else output}"
+        f"disk: about {_bytes(estimate.run_bytes)} for the run directory, "
+        f"at most {_bytes(estimate.output_bytes)} for {name}"
     )
     return lines
 

@@ -22,6 +22,8 @@ from gexpr.genome.fasta import Fasta
 from gexpr.results import Region
 from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
+    BATCH_SIZE,
+    BatchSizes,
     DtypeCast,
     ModelTask,
     TaskOptions,
@@ -184,7 +186,11 @@ class PredictTask(ModelTask["PredictOptions", _Opened]):
         regions = [list(region) for region in opened.regions[block.start : block.end]]
         return Part(
             {"predictions": np.concatenate(predictions), "sums": np.stack(sums)},
-            {"regions": regions, "spans": opened.spans[block.start : block.end]},
+            {
+                "regions": regions,
+                "spans": opened.spans[block.start : block.end],
+                BATCH_SIZE: opened.predictor.used_batch_size,
+            },
         )
 
     def check_inputs(self) -> None:
@@ -215,10 +221,12 @@ class PredictSink:
             attributes=attributes,
             dtype=manifest.fingerprint["dtype"],
         )
+        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
         self._writer = open_writer(output, format, schema)
 
     def add(self, part: Part) -> None:
         """Write the regions of the next part."""
+        self._sizes.add(part)
         regions = [Region(*values) for values in part.about["regions"]]
         spans = [(start, bins) for start, bins in part.about["spans"]]
         block = PredictionBlock(regions, spans, part.arrays["predictions"], part.arrays["sums"])
@@ -226,6 +234,7 @@ class PredictSink:
 
     def commit(self) -> None:
         """Finish the output and give it its name."""
+        self._writer.annotate(self._sizes.attributes())
         self._writer.commit()
 
     def discard(self) -> None:

@@ -22,6 +22,8 @@ from gexpr.genome.fasta import Fasta
 from gexpr.results import Track, Variant
 from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
+    BATCH_SIZE,
+    BatchSizes,
     DtypeCast,
     ModelTask,
     TaskOptions,
@@ -281,7 +283,10 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         if advance is not None:
             advance(sum(not variant.ok for variant in variants))
         columns = {name: [getattr(variant, name) for variant in variants] for name in _COLUMNS}
-        return Part({name: opened.cast(values) for name, values in scores.items()}, {"columns": columns})
+        return Part(
+            {name: opened.cast(values) for name, values in scores.items()},
+            {"columns": columns, BATCH_SIZE: opened.predictor.used_batch_size},
+        )
 
     def check_inputs(self) -> None:
         """Raise InputError when VCF or FASTA is gone or was changed."""
@@ -319,11 +324,13 @@ class ScoreSink:
             definitions={name: STATISTICS[name].formula for name in statistics},
         )
         self._statistics = statistics
+        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
         self._writer = open_writer(output, format, schema, long=long)
         self._ranking = _Ranking(statistics[0], top, tracks)
 
     def add(self, part: Part) -> None:
         """Write the rows of the next part."""
+        self._sizes.add(part)
         columns = part.about["columns"]
         variants = [
             Variant(**dict(zip(_COLUMNS, row, strict=True)))
@@ -335,6 +342,7 @@ class ScoreSink:
 
     def commit(self) -> None:
         """Finish the output and give it its name."""
+        self._writer.annotate(self._sizes.attributes())
         self._writer.commit()
 
     def discard(self) -> None:

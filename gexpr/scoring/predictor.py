@@ -39,6 +39,11 @@ def default_tracks(model: SequenceModel) -> list[int]:
     return list(range(next(iter(model.config.heads.values()))))
 
 
+def _is_lack_of_memory(error: BaseException) -> bool:
+    # PyTorch reports a failed allocation on the CPU as a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 class Predictor:
     """A model made ready to predict selected tracks.
 
@@ -56,6 +61,8 @@ class Predictor:
             window to the right.
         precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
         unsquash: invert ``squashed:...`` transforms; False leaves those tracks as the model predicts them.
+        auto_batch: when memory does not suffice, go on with half the sequences a forward pass; the
+            results then differ in their last digits from those of the full batch.
 
     Raises:
         ConfigError: a value that is not allowed, shifts that would move a window's middle out of its
@@ -73,6 +80,7 @@ class Predictor:
         shifts: Sequence[int] = (0,),
         precision: str = "fp32",
         unsquash: bool = True,
+        auto_batch: bool = False,
     ) -> None:
         self.device = torch.device(device)
         if batch_size is not None and batch_size < 1:
@@ -124,6 +132,9 @@ class Predictor:
                 "bf16 keeps 8 significant bits: weak effects become mostly noise (correlation with fp32 "
                 "about 0.3 to 0.6); fp16 is much closer"
             )
+        self.auto_batch = auto_batch
+        self.used_batch_size = self.batch_size
+        """Sequences in a forward pass: ``batch_size``, or less after ``auto_batch`` has halved it."""
         self.forwards = 0
         """Forward passes made so far, each of one batch."""
         self.model = model
@@ -185,35 +196,60 @@ class Predictor:
             window = batch[:, start : start + self.context_length]
             yield each, self._natural[each.reverse](self._forward(window, each.reverse)[:count])
 
-    @torch.inference_mode()
     def _forward(self, window: torch.Tensor, reverse: bool) -> torch.Tensor:
+        """(batch_size, context_length) codes to (batch_size, target_length, tracks)."""
+        while True:
+            size = self.used_batch_size
+            try:
+                pieces = []
+                for piece in window.split(size):
+                    short = size - len(piece)
+                    if short:
+                        piece = torch.cat([piece, piece.new_full((short, piece.shape[1]), 4)])
+                    pieces.append(self._forward_piece(piece, reverse)[: size - short])
+                return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
+                    error
+                ):
+                    raise
+                if not self.auto_batch or size == 1:
+                    raise self._out_of_memory(size) from error
+            # Outside the handler, whose traceback would keep the tensors alive.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.used_batch_size = size // 2
+            logs.warning(
+                f"out of memory on {self.device} with {size} x {self.context_length:,} bp a batch: going on "
+                f"with {self.used_batch_size}; the last digits of the results may differ from those of "
+                f"--batch-size {size}"
+            )
+
+    def _out_of_memory(self, size: int) -> GexprError:
+        advice = (
+            "a batch: give a smaller --batch-size, or --auto-batch"
+            if size > 1
+            else "a batch, the smallest possible: use a device with more memory"
+        )
+        return GexprError(f"out of memory on {self.device} with {size} x {self.context_length:,} bp {advice}")
+
+    @torch.inference_mode()
+    def _forward_piece(self, window: torch.Tensor, reverse: bool) -> torch.Tensor:
         self.forwards += 1
         if reverse:
             window = torch.where(window < 4, 3 - window, window).flip(1)
-        try:
-            with numeric_precision(self.precision, self.device):
-                inputs = one_hot(window)
-                outputs = self._outputs[reverse]
-                head, columns, _ = outputs[0]
-                result = self._run(inputs, head, columns)
-                if len(outputs) > 1:
-                    width = sum(len(places) for _, _, places in outputs)
-                    first = result
-                    result = first.new_empty((*first.shape[:2], width))
-                    result[..., outputs[0][2]] = first
-                    for head, columns, places in outputs[1:]:
-                        result[..., places] = self._run(inputs, head, columns)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise GexprError(
-                    f"out of memory on {self.device} with {self.batch_size} x {self.context_length:,} bp "
-                    + (
-                        "a batch: give a smaller --batch-size"
-                        if self.batch_size > 1
-                        else "a batch, the smallest possible: use a device with more memory"
-                    )
-                ) from error
-            raise
+        with numeric_precision(self.precision, self.device):
+            inputs = one_hot(window)
+            outputs = self._outputs[reverse]
+            head, columns, _ = outputs[0]
+            result = self._run(inputs, head, columns)
+            if len(outputs) > 1:
+                width = sum(len(places) for _, _, places in outputs)
+                first = result
+                result = first.new_empty((*first.shape[:2], width))
+                result[..., outputs[0][2]] = first
+                for head, columns, places in outputs[1:]:
+                    result[..., places] = self._run(inputs, head, columns)
         return result.flip(1) if reverse else result
 
     def _run(self, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:

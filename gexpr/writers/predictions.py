@@ -63,6 +63,10 @@ class PredictionWriter(Protocol):
         """Add the next regions."""
         ...
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes that are known only at the end; a format without attributes leaves them out."""
+        ...
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         ...
@@ -133,6 +137,10 @@ class PredictionsHdf5Writer:
             self._total = int(ends[-1]) if len(ends) else self._total
         hdf5.append("predictions", values)
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes of the whole file."""
+        self._hdf5.attributes(attributes)
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         self._hdf5.commit()
@@ -160,6 +168,9 @@ class PredictionsTsvWriter:
             lines.append("\t".join((*start, *numbers(row))))
         self._file.lines(lines)
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """TSV has no attributes."""
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         self._file.commit()
@@ -186,6 +197,9 @@ class PredictionsNpzWriter:
         if self._block is not None or len(block.regions) != 1:
             raise ConfigError("the npz format holds one region, and there are more; write .h5 instead")
         self._block = block
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """The archive has no attributes."""
 
     def commit(self) -> None:
         """Finish the file and give it its name."""

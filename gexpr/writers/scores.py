@@ -38,6 +38,10 @@ class ScoreWriter(Protocol):
         """Add one block: scores are (len(variants), tracks) for every statistic of the schema."""
         ...
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes that are known only at the end; a format without attributes leaves them out."""
+        ...
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         ...
@@ -103,6 +107,10 @@ class ScoresHdf5Writer:
         self._hdf5.append("pos", np.array(positions, dtype=np.uint32))
         for name in self._schema.statistics:
             self._hdf5.append(name, as_dtype(scores[name], self._schema.dtype))
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes of the whole file."""
+        self._hdf5.attributes(attributes)
 
     def commit(self) -> None:
         """Finish the file and give it its name."""
@@ -186,6 +194,9 @@ class ScoresTsvWriter:
                 for track, text in zip(self._schema.tracks, each, strict=True):
                     lines.append("\t".join((start, track.id, track.label, name, text)))
         self._file.lines(lines)
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """TSV has no attributes."""
 
     def commit(self) -> None:
         """Finish the file and give it its name."""
