@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -33,6 +33,8 @@ class Hdf5Output:
         self.output = output
         self._guard = GuardedFile(output.file)
         self._waiting: dict[str, list[Any]] = {}
+        self._waiting_rows: dict[str, int] = {}
+        self._rows = 0
         # Bounds are fixed, so that the bytes do not depend on the library's defaults.
         self.file = h5py.File(self._guard, "w", libver=("v110", "v110"))
 
@@ -44,7 +46,7 @@ class Hdf5Output:
     def strings(self, name: str, values: Sequence[str]) -> None:
         """Write a complete dataset of strings."""
         self.growing_strings(name)
-        self.append(name, [utf8(value) for value in values])
+        self.append(name, texts(values))
 
     def growing_strings(self, name: str) -> None:
         """Create an empty dataset of strings."""
@@ -82,14 +84,35 @@ class Hdf5Output:
         if len(values):
             waiting = self._waiting.setdefault(name, [])
             waiting.append(values)
-            size = (self.file[name].chunks or (1,))[0]
-            rows = sum(map(len, waiting))
+            rows = self._waiting_rows[name] = self._waiting_rows.get(name, 0) + len(values)
+            size = self._chunk_rows(name)
             if rows >= size:
                 joined = _join(waiting)
                 whole = rows - rows % size
                 self._extend(name, joined[:whole])
                 self._waiting[name] = [joined[whole:]] if whole < rows else []
+                self._waiting_rows[name] = rows - whole
         self.check()
+
+    def append_rows(self, columns: Mapping[str, Any]) -> None:
+        """Add equally many rows to several growing datasets, all that are ever added to them.
+
+        The rows are cut where a chunk of any of the datasets ends, so that chunks go to the file in an
+        order that does not depend on how many rows come at a time.
+        """
+        rows = len(next(iter(columns.values())))
+        sizes = {self._chunk_rows(name) for name in columns}
+        low = 0
+        while low < rows:
+            high = min(rows, *(low + size - (self._rows + low) % size for size in sizes))
+            for name, values in columns.items():
+                self.append(name, values[low:high])
+            low = high
+        self._rows += rows
+
+    def _chunk_rows(self, name: str) -> int:
+        size: int = (self.file[name].chunks or (1,))[0]
+        return size
 
     def _extend(self, name: str, values: Any) -> None:
         dataset = self.file[name]
@@ -102,6 +125,7 @@ class Hdf5Output:
             if waiting:
                 self._extend(name, _join(waiting))
         self._waiting.clear()
+        self._waiting_rows.clear()
 
     def tracks(self, tracks: Sequence[Track]) -> None:
         """Write ``target_ids`` and ``target_labels``."""
@@ -136,6 +160,6 @@ def _join(pieces: list[Any]) -> Any:
     return [value for piece in pieces for value in piece]
 
 
-def append_strings(output: Hdf5Output, name: str, values: Sequence[str]) -> None:
-    """Add strings to a dataset made by :meth:`Hdf5Output.growing_strings`."""
-    output.append(name, [utf8(value) for value in values])
+def texts(values: Iterable[str]) -> list[bytes]:
+    """Strings as rows for a dataset made by :meth:`Hdf5Output.growing_strings`."""
+    return [utf8(value) for value in values]

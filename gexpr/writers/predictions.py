@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError
 from gexpr.results import Region, Track
-from gexpr.writers.hdf5 import Attribute, Hdf5Output, append_strings
+from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype, write_all
 from gexpr.writers.scores import TsvFile, numbers
 
@@ -118,24 +118,32 @@ class PredictionsHdf5Writer:
 
     def write(self, block: PredictionBlock) -> None:
         """Add the next regions."""
-        hdf5, schema = self._hdf5, self._schema
-        for name in ("chrom", "name", "strand"):
-            append_strings(hdf5, name, [getattr(region, name) for region in block.regions])
-        for name, positions in (
-            ("start", [region.start for region in block.regions]),
-            ("end", [region.end for region in block.regions]),
-            ("bin_start", [start for start, _ in block.spans]),
-            ("bin_end", [start + bins * schema.bin_size for start, bins in block.spans]),
-        ):
-            hdf5.append(name, np.array(positions, dtype=np.int64))
-        values = as_dtype(block.predictions, schema.dtype)
+        schema = self._schema
+        positions = {
+            "start": [region.start for region in block.regions],
+            "end": [region.end for region in block.regions],
+            "bin_start": [start for start, _ in block.spans],
+            "bin_end": [start + bins * schema.bin_size for start, bins in block.spans],
+        }
+        columns: dict[str, Any] = {
+            "chrom": texts(region.chrom for region in block.regions),
+            "name": texts(region.name for region in block.regions),
+            "strand": texts(region.strand for region in block.regions),
+            **{name: np.array(values, dtype=np.int64) for name, values in positions.items()},
+        }
+        predictions = as_dtype(block.predictions, schema.dtype)
         if schema.bins is not None:
-            values = values.reshape(len(block.regions), schema.bins, len(schema.tracks))
-        else:
-            ends = self._total + np.cumsum([bins for _, bins in block.spans], dtype=np.uint64)
-            hdf5.append("offsets", ends.astype(np.uint64))
-            self._total = int(ends[-1]) if len(ends) else self._total
-        hdf5.append("predictions", values)
+            shape = (len(block.regions), schema.bins, len(schema.tracks))
+            self._hdf5.append_rows({**columns, "predictions": predictions.reshape(shape)})
+            return
+        # One region at a time: the file's bytes must not depend on how many come in a block.
+        low = 0
+        for row, (_, bins) in enumerate(block.spans):
+            self._hdf5.append_rows({name: values[row : row + 1] for name, values in columns.items()})
+            self._total += bins
+            self._hdf5.append("offsets", np.array([self._total], dtype=np.uint64))
+            self._hdf5.append("predictions", predictions[low : low + bins])
+            low += bins
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """Add attributes of the whole file."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.results import Track, Variant
-from gexpr.writers.hdf5 import Attribute, Hdf5Output, append_strings
+from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, BgzfFile, as_dtype, utf8, write_all
 
 SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".tsv": "tsv", ".tsv.gz": "tsv", ".txt": "tsv", ".txt.gz": "tsv"}
@@ -93,20 +93,19 @@ class ScoresHdf5Writer:
 
     def write(self, variants: Sequence[Variant], scores: Scores) -> None:
         """Add one block of rows."""
-        columns = {
-            "snp": [variant_name(variant) for variant in variants],
-            "chr": [variant.chrom for variant in variants],
-            "ref_allele": [variant.ref for variant in variants],
-            "alt_allele": [variant.alt for variant in variants],
-            "status": [variant.status for variant in variants],
-        }
-        for name, values in columns.items():
-            append_strings(self._hdf5, name, values)
         # A POS that no contig can have (its row is not ``ok``) is stored as the largest uint32.
         positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
-        self._hdf5.append("pos", np.array(positions, dtype=np.uint32))
-        for name in self._schema.statistics:
-            self._hdf5.append(name, as_dtype(scores[name], self._schema.dtype))
+        self._hdf5.append_rows(
+            {
+                "snp": texts(variant_name(variant) for variant in variants),
+                "chr": texts(variant.chrom for variant in variants),
+                "ref_allele": texts(variant.ref for variant in variants),
+                "alt_allele": texts(variant.alt for variant in variants),
+                "status": texts(variant.status for variant in variants),
+                "pos": np.array(positions, dtype=np.uint32),
+                **{name: as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics},
+            }
+        )
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """Add attributes of the whole file."""
@@ -186,11 +185,11 @@ class ScoresTsvWriter:
             start = "\t".join(
                 (variant.chrom, str(variant.pos), variant.id or ".", variant.ref, variant.alt, variant.status)
             )
-            texts = [numbers(table[row]) for table in tables]
+            cells = [numbers(table[row]) for table in tables]
             if not self._long:
-                lines.append("\t".join([start, *(text for each in texts for text in each)]))
+                lines.append("\t".join([start, *(text for each in cells for text in each)]))
                 continue
-            for name, each in zip(self._schema.statistics, texts, strict=True):
+            for name, each in zip(self._schema.statistics, cells, strict=True):
                 for track, text in zip(self._schema.tracks, each, strict=True):
                     lines.append("\t".join((start, track.id, track.label, name, text)))
         self._file.lines(lines)
