@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def small_chunks() -> Iterator[None]:
 
 def blocks(cuts: list[int], rows: int) -> list[slice]:
     edges = [0, *sorted(cuts), rows]
-    return [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True) if low < high]
+    return [slice(low, high) for low, high in itertools.pairwise(edges) if low < high]
 
 
 def score_bytes(name: str, cuts: list[int], rows: int = ROWS, long: bool = False) -> bytes:
