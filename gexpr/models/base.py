@@ -106,6 +106,20 @@ class TrunkLayer(NamedTuple):
         return (self.kernel - 1) * self.dilation - self.left
 
 
+def tower_layers(stem_kernel: int, tower_kernel: int, blocks: int) -> list[TrunkLayer]:
+    """Geometry of a stem and tower blocks, each a convolution and a pooling by two."""
+    layers = [TrunkLayer("stem.convolution", stem_kernel), TrunkLayer("stem.pool", 2, 2)]
+    for index in range(blocks):
+        layers.append(TrunkLayer(f"tower.{index}.convolution", tower_kernel))
+        layers.append(TrunkLayer(f"tower.{index}.pool", 2, 2))
+    return layers
+
+
+def dilated_layers(dilations: Iterable[int]) -> list[TrunkLayer]:
+    """Geometry of a chain of dilated convolutions of width 3."""
+    return [TrunkLayer(f"dilated.{index}", 3, dilation=each) for index, each in enumerate(dilations)]
+
+
 class ReceptiveField(NamedTuple):
     """Output ``t`` sees inputs ``t * stride - left`` to ``t * stride + right``, both included."""
 
@@ -202,6 +216,24 @@ class SequenceModel(nn.Module):
         """Keep the middle ``target_length`` bins of (B, bins, channels)."""
         crop = output_crop(x.shape[1], self.target_length)
         return x[:, crop : crop + self.target_length]
+
+    @property
+    def local_layers(self) -> list[TrunkLayer]:
+        """Geometry of :meth:`encode`, layer by layer; empty where the model has no local trunk."""
+        return []
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, n * bin_size, 4) one-hot to (B, n, C) tokens: the layers that see only their surroundings.
+
+        Any number n of bins will do. Token t depends on the bases that
+        ``receptive_field(local_layers)`` says, and is the same whatever lies further away; beyond the
+        ends every layer sees zeros.
+        """
+        raise NotImplementedError
+
+    def decode(self, tokens: Tensor, head: str | None = None) -> Tensor:
+        """(B, bins, C) tokens of whole windows to (B, target_length, tracks): all other layers."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         """(B, L, 4) one-hot sequences to (B, target_length, tracks) predictions."""

@@ -19,9 +19,11 @@ from gexpr.models.base import (
     check_int,
     check_number,
     check_probability,
+    dilated_layers,
     int_tuple,
     predict_head,
     softplus_heads,
+    tower_layers,
 )
 from gexpr.models.layers import BatchNorm, Convolution, MaxPool, gelu, init_variance_scaling_
 
@@ -177,21 +179,25 @@ class Basenji(SequenceModel):
                 nn.init.zeros_(module.pointwise.norm.weight)
 
     @property
-    def trunk_layers(self) -> list[TrunkLayer]:
-        config = self.config
-        layers = [TrunkLayer("stem.convolution", config.stem_kernel), TrunkLayer("stem.pool", 2, 2)]
-        for index in range(len(self.tower)):
-            layers.append(TrunkLayer(f"tower.{index}.convolution", config.tower_kernel))
-            layers.append(TrunkLayer(f"tower.{index}.pool", 2, 2))
-        for index, dilation in enumerate(config.dilations):
-            layers.append(TrunkLayer(f"dilated.{index}", 3, dilation=dilation))
-        return layers
+    def local_layers(self) -> list[TrunkLayer]:
+        return tower_layers(self.config.stem_kernel, self.config.tower_kernel, len(self.tower))
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """(B, L, 4) one-hot to (B, bins, C)."""
+    @property
+    def trunk_layers(self) -> list[TrunkLayer]:
+        return self.local_layers + dilated_layers(self.config.dilations)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, L, 4) one-hot to (B, bins, C): stem and tower."""
         x = self.stem(x)
         for block in self.tower:
             x = block(x)
+        return x
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """(B, L, 4) one-hot to (B, bins, C): stem, tower and dilated layers."""
+        return self._dilate(self.encode(x))
+
+    def _dilate(self, x: Tensor) -> Tensor:
         for block in self.dilated:
             x = block(x)
         return x
@@ -200,7 +206,11 @@ class Basenji(SequenceModel):
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last block."""
         return gelu(self.final(self.crop_bins(x)))
 
+    def decode(self, tokens: Tensor, head: str | None = None) -> Tensor:
+        """(B, bins, C) tokens to (B, target_length, tracks): dilated layers and head."""
+        return predict_head(self.heads[self.head_name(head)], self.embed(self._dilate(tokens)))
+
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
-        name = self.head_name(head)
+        self.head_name(head)
         self.check_input(x)
-        return predict_head(self.heads[name], self.embed(self.convolve(x)))
+        return self.decode(self.encode(x), head)
