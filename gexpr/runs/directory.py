@@ -125,13 +125,16 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(exist_ok=True)
-            names = set(os.listdir(self.path))
-            if not names <= {_MANIFEST, _SPOOLED, *_FOLDERS} and not self._has_manifest():
-                foreign = sorted(names - {_MANIFEST, _SPOOLED, *_FOLDERS})
-                if any(not name.startswith(".") or not name.endswith(".part") for name in foreign):
-                    raise GexprError(
-                        f"{self.path} is not a run directory: it holds {foreign[0]!r}; give another --run-dir"
-                    )
+            # Empty folders are those of a process that is just starting, or was killed there.
+            foreign = [
+                entry.name
+                for entry in sorted(os.scandir(self.path), key=lambda entry: entry.name)
+                if entry.name not in _FOLDERS or not entry.is_dir() or os.listdir(entry)
+            ]
+            if foreign and not self._is_ours():
+                raise GexprError(
+                    f"{self.path} is not a run directory: it holds {foreign[0]!r}; give another --run-dir"
+                )
             for name in _FOLDERS:
                 (self.path / name).mkdir(exist_ok=True)
         except FileNotFoundError:
@@ -151,6 +154,15 @@ class RunDirectory:
     def _has_manifest(self) -> bool:
         return (self.path / _MANIFEST).is_file()
 
+    def _is_ours(self) -> bool:
+        """Whether a run has worked here, so that what has the names of its files may be removed."""
+        if any((self.path / "locks").glob("shard-*-of-*")):
+            return True
+        try:
+            return bool(json.loads((self.path / _MANIFEST).read_bytes())["format"] == FORMAT)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def restart(self) -> None:
         """Forget manifest and finished blocks; the manifest goes first, so that no old part counts."""
         with contextlib.suppress(FileNotFoundError):
@@ -162,18 +174,29 @@ class RunDirectory:
     def remove(self) -> None:
         """Remove everything that a run puts here, and the folder if nothing else is in it."""
         try:
-            for name in (_MANIFEST, *_FOLDERS, _SPOOLED):
+            # The locks go last: they say that the rest is a run's, should this be interrupted.
+            for name in (_MANIFEST, "parts", "logs", _SPOOLED):
+                remove_leftovers(self.path / name)
                 self._remove(self.path / name)
-            remove_leftovers(self.path / _MANIFEST)
+            self._remove(self.path / "locks")
             self.path.rmdir()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 logs.warning(f"the run directory {self.path} could not be removed: {error.strerror or error}")
 
     def remove_if_unused(self) -> None:
-        """Remove a folder in which no run was planned; for a run that failed before its plan."""
-        if self.path.is_dir() and not self._has_manifest():
-            self.remove()
+        """Remove a folder in which no run was planned and nobody is at work, after a failure before the plan.
+
+        Another process may be about to finish the plan: it holds its lock. Where there are no locks,
+        the folder stays.
+        """
+        if not self.path.is_dir() or self._has_manifest():
+            return
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for path in (self.path / "locks").iterdir():
+                fcntl.flock(held.enter_context(open(path, "a+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._has_manifest():
+                self.remove()
 
     @staticmethod
     def _remove(path: Path) -> None:
@@ -282,37 +305,48 @@ class RunDirectory:
         """Where standard input is stored."""
         return self.path / _SPOOLED
 
-    def spool(self, stream: IO[bytes]) -> Path:
+    def spool(self, stream: IO[bytes], label: str = "-") -> Path:
         """Store standard input; when it is empty, what an earlier process stored is used.
 
+        Args:
+            stream: standard input, or another thing that can be read once only.
+            label: what messages call it.
+
         Raises:
-            GexprError: it cannot be stored, or differs from what is stored.
+            GexprError: it is empty and nothing is stored, cannot be stored, or differs from what is stored.
         """
         stored = self.spooled()
         first = stream.read(1 << 20)
-        if not first and stored.exists():
-            return stored
+        if not first:
+            if stored.exists():
+                return stored
+            raise InputError("the file is empty (0 bytes), and no earlier run has stored it", path=label)
+        given = hashlib.sha256()
 
         def pieces() -> Iterator[bytes]:
             piece = first
             while piece:
+                given.update(piece)
                 yield piece
                 piece = stream.read(1 << 20)
 
         if not stored.exists():
-            publish(stored, pieces(), replace=False)
-            return stored
+            if publish(stored, pieces(), replace=False):
+                return stored
+            # Another process has stored its input in the meantime.
+        else:
+            for _ in pieces():
+                pass
+        known = hashlib.sha256()
         with open(stored, "rb") as there:
-            for piece in pieces():
-                if there.read(len(piece)) != piece:
-                    break
-            else:
-                if not there.read(1):
-                    return stored
-        raise GexprError(
-            f"{self.path} holds a run of another standard input; give the same input to continue it, "
-            "--restart to discard it, or another --run-dir"
-        )
+            while piece := there.read(1 << 20):
+                known.update(piece)
+        if known.digest() != given.digest():
+            raise GexprError(
+                f"{self.path} holds a run of another standard input; give the same input to continue it, "
+                "--restart to discard it, or another --run-dir"
+            )
+        return stored
 
     # --- locks -----------------------------------------------------------------------------
 
@@ -328,7 +362,8 @@ class RunDirectory:
         """
         path = self.path / "locks" / name
         try:
-            file = open(path, "a+")
+            # Unbuffered: on a full disk nothing is left that closing the file would try to write again.
+            file = open(path, "a+b", buffering=0)
         except OSError as error:
             raise GexprError(f"cannot write {path}: {error.strerror or error}") from None
         with file:
@@ -336,7 +371,7 @@ class RunDirectory:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                holder = file.read().strip() or "another process"
+                holder = file.read().decode("utf-8", "replace").strip() or "another process"
                 raise GexprError(
                     f"{holder} is at work on {name.replace('-', ' ')} of {self.path}; wait for it, "
                     "or divide the work with --shard"
@@ -344,10 +379,8 @@ class RunDirectory:
             except OSError:
                 pass
             with contextlib.suppress(OSError):
-                file.seek(0)
-                file.truncate()
-                file.write(f"process {os.getpid()} on {socket.gethostname()}")
-                file.flush()
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
 
 
