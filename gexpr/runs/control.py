@@ -135,6 +135,8 @@ def run_directory(output: str | None, run: RunOptions) -> RunDirectory:
         ConfigError: neither tells.
     """
     if run.run_dir is not None:
+        if output is not None and os.path.realpath(run.run_dir) == os.path.realpath(output):
+            raise ConfigError(f"the output and the run directory are both {output}; give another --run-dir")
         return RunDirectory(run.run_dir)
     if output is None or output == "-":
         raise ConfigError("no output is named, so --run-dir must say where the run works")
@@ -179,7 +181,7 @@ def run_task(
         AtomicOutput(output, force=run.force).discard()
     with Stopper() as stopper:
         directory.create()
-        stopper.hint = f"finished blocks are in {directory.path}; the same command continues"
+        stopper.hint = "nothing is finished yet; the same command starts again"
         shard = run.shard or Shard(0, 1)
         try:
             with directory.locked(f"shard-{shard.index}-of-{shard.count}"):
@@ -213,6 +215,7 @@ def _run(
     try:
         task = make_task(_spool(directory, inputs[0]))
         manifest = _plan(task, directory, run)
+        stopper.hint = f"finished blocks are in {directory.path}; the same command continues"
         shard = run.shard or Shard(0, 1)
         finished = _verified(directory, manifest, shard)
         mine = [block for block in range(manifest.blocks) if shard.owns(block)]
@@ -222,7 +225,9 @@ def _run(
         log.write("plan", rows=manifest.rows, blocks=manifest.blocks, mine=len(mine), missing=len(missing))
         computed, seconds = _compute(task, directory, manifest, missing, run, stopper, unit)
         if run.shard is None and output is not None:
-            sink = merge(directory, manifest, open_sink, output, force=run.force)
+            sink = merge(
+                directory, manifest, open_sink, output, force=run.force, before_commit=stopper.complete
+            )
             how = "merged"
         else:
             sink = None
@@ -250,7 +255,7 @@ def _spool(directory: RunDirectory, path: str | None) -> str | None:
         return str(directory.spool(sys.stdin.buffer))
     if path is not None and os.path.exists(path) and is_stream(path):
         with open(path, "rb") as stream:
-            return str(directory.spool(stream))
+            return str(directory.spool(stream, path))
     return None
 
 
@@ -356,7 +361,13 @@ def _portable(task: BlockTask, directory: RunDirectory, manifest: Manifest) -> B
 
 
 def merge(
-    directory: RunDirectory, manifest: Manifest, open_sink: OpenSink, output: str, *, force: bool = False
+    directory: RunDirectory,
+    manifest: Manifest,
+    open_sink: OpenSink,
+    output: str,
+    *,
+    force: bool = False,
+    before_commit: Callable[[], None] | None = None,
 ) -> Sink:
     """Make the output from the finished blocks of a run.
 
@@ -366,6 +377,7 @@ def merge(
         open_sink: makes the output.
         output: its path; or ``-``.
         force: replace an existing output.
+        before_commit: called before the last step, in which the output gets its name.
 
     Returns:
         The sink, committed.
@@ -387,6 +399,8 @@ def merge(
                 for block in range(manifest.blocks):
                     sink.add(_sound(directory, manifest, block))
                     bar.advance()
+            if before_commit is not None:
+                before_commit()
             sink.commit()
         finally:
             sink.discard()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
 from gexpr import logs
 from gexpr.errors import GexprError, Interrupted
 
-NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+STOPPING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 """Signals that a resumable run takes as a request to stop."""
 
 
@@ -73,7 +73,7 @@ class Stopper:
 
     def __enter__(self) -> Stopper:
         if threading.current_thread() is threading.main_thread():
-            for name in NAMES:
+            for name in STOPPING:
                 number = getattr(signal, name, None)
                 if number is None:
                     continue
@@ -99,7 +99,9 @@ class Stopper:
         self._received = number
         if not self._working:
             raise self.interrupted()
-        logs.info(f"{signal.Signals(number).name}: finishing the current block; once more stops at once")
+        # RuntimeError: the signal came while this process was writing to the same stream.
+        with suppress(RuntimeError, OSError):
+            logs.info(f"{signal.Signals(number).name}: finishing what is under way; once more stops at once")
 
     @property
     def stopping(self) -> bool:
@@ -114,6 +116,13 @@ class Stopper:
             yield
         finally:
             self._working -= 1
+
+    def complete(self) -> None:
+        """From here on only the output's name and housekeeping are missing: a first signal changes nothing.
+
+        Otherwise a run whose output is there could claim to be interrupted.
+        """
+        self._working += 1
 
     def check(self) -> None:
         """Raise :class:`~gexpr.errors.Interrupted` when a signal has come."""
