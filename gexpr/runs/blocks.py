@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -10,14 +11,15 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar, NamedTuple
 
 from gexpr import logs
 from gexpr.errors import GexprError
 from gexpr.runs.directory import Block, Manifest, RunDirectory, RunLog
-from gexpr.runs.signals import Stopper
+from gexpr.runs.signals import STOPPING, Stopper
 from gexpr.writers.parts import Part
 
 Advance = Callable[[int], None]
@@ -179,12 +181,13 @@ def run_in_processes(
             for runner in runners[: len(blocks)]:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(theirs, pickle.dumps(runner)), daemon=True)
-                process.start()
+                with _signals_blocked():
+                    process.start()
                 theirs.close()
                 workers.append(_Worker(process, ours, runner.device))
             busy = {worker.connection: worker for worker in workers}
             for worker in workers:
-                worker.connection.send(waiting.pop())
+                _hand_out(worker, waiting.pop())
             while busy:
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
@@ -194,14 +197,14 @@ def run_in_processes(
                         answer = _death(busy[ready])
                     if isinstance(answer, BlockDone):
                         on_done(answer)
-                    else:
-                        failure = failure or answer
+                    elif failure is None:
+                        failure = answer
+                        if len(busy) > 1:
+                            logs.info("a worker failed; the others finish their blocks")
                     if waiting and failure is None and not stopper.stopping:
-                        ready.send(waiting.pop())
+                        _hand_out(busy[ready], waiting.pop())
                     else:
                         del busy[ready]
-                        if failure is not None and busy:
-                            logs.info("a worker failed; the others finish their blocks")
     finally:
         for worker in workers:
             worker.connection.close()
@@ -213,6 +216,27 @@ def run_in_processes(
     if failure is not None:
         raise failure
     stopper.check()
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block the signals that stop a run: a process started inside has them blocked from its first moment.
+
+    Those that come in the meantime reach this process afterwards.
+    """
+    # Starting the tracker unblocks some of them; where it runs already, it does not.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in STOPPING])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _hand_out(worker: _Worker, block: int) -> None:
+    # The death of a worker is noticed when its answer is awaited.
+    with contextlib.suppress(ConnectionError):
+        worker.connection.send(block)
 
 
 def _death(worker: _Worker) -> GexprError:
@@ -229,7 +253,7 @@ def _death(worker: _Worker) -> GexprError:
 
 def _work(connection: Connection, pickled: bytes) -> None:
     """A worker process: blocks in, BlockDone or an exception out, until the other end is closed."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
+    for name in STOPPING:
         # Signals to the whole group are the parent's business: it lets the workers finish their blocks.
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = multiprocessing.parent_process()
