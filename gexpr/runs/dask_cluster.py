@@ -51,16 +51,13 @@ _POLL = 0.2
 _LOOK_AT_WORKERS = 2.0
 _RESULT_TIMEOUT = 10.0
 _SCALE_AGAIN = 30.0
-_LIST_OPTIONS = frozenset({"job_extra_directives", "job_script_prologue", "worker_extra_args"})
-#: What the client and its event loop say, the command says as an error of its own.
-_LOGGERS = {
-    "distributed": logging.ERROR,
-    "distributed.gc": logging.ERROR,
-    "dask_jobqueue": logging.ERROR,
-    "distributed.client": logging.CRITICAL,
-    "asyncio": logging.CRITICAL,
-    "tornado.application": logging.CRITICAL,
-}
+_LIST_OPTIONS = frozenset(
+    {"job_directives_skip", "job_extra_directives", "job_script_prologue", "worker_extra_args"}
+)
+#: The web server of the scheduler cannot be left out, but nobody outside this machine needs it.
+_NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+#: Everything that they report of errors reaches the user as an error of this module, in one line.
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "dask_jobqueue", "asyncio")
 
 
 def run_on_dask(
@@ -136,7 +133,8 @@ def cluster_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Arguments of ``SLURMCluster`` from texts such as ``queue=gpu``.
 
     ``cores``, ``processes`` and ``worker_timeout`` become numbers; ``job_extra_directives``,
-    ``job_script_prologue`` and ``worker_extra_args`` lists, to which each further text adds.
+    ``job_directives_skip``, ``job_script_prologue`` and ``worker_extra_args`` lists, to which each
+    further text adds.
 
     Raises:
         ConfigError: not of the form KEY=VALUE, a key given twice, or not a number.
@@ -211,6 +209,9 @@ def _compute(pickled: bytes, version: str, key: str, block: int) -> Any:
             return _unpickled[1](block)
         except GexprError as error:
             return _Failed(error)
+        except Exception as error:
+            logs.warning(f"block {block}: {type(error).__name__}: {error}")
+            raise
         finally:
             _running = None
 
@@ -344,9 +345,10 @@ class _Run:
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Errors inside, where the client talks to the scheduler, mean that the connection is lost."""
+        dask = self.distributed
         try:
             yield
-        except (OSError, RuntimeError, self.distributed.CancelledError) as error:
+        except (OSError, RuntimeError, dask.TimeoutError, dask.CancelledError) as error:
             raise _connection_lost() from error
 
     def look_at_workers(self, draining: bool) -> None:
@@ -356,7 +358,9 @@ class _Run:
             return
         self.looked = now
         with self.connected():
-            found = self.client.scheduler_info()["workers"].values()
+            # As client.scheduler_info(), but a scheduler that hangs is found out.
+            identity = self.client.sync(self.client.scheduler.identity, callback_timeout=self.patience)
+            found = identity["workers"].values()
         count = sum(each.get("status", "running") == "running" for each in found)
         if self.scale is not None and now - self.scaled > _SCALE_AGAIN and not draining:
             self.scaled = now
@@ -386,8 +390,13 @@ def _connection_lost() -> GexprError:
 @contextmanager
 def _client(distributed: Any, address: str | None, given: str | None) -> Iterator[Any]:
     """A client of the scheduler at ``address``; ``given`` is the address that the user gave."""
+
+    class Client(distributed.Client):
+        def __del__(self) -> None:
+            """Nothing: one that never connected would complain that it cannot be closed."""
+
     try:
-        client = distributed.Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
+        client = Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise GexprError(
             f"no Dask scheduler answers at {given or address} ({error}); the address is printed by "
@@ -413,13 +422,14 @@ def _local_cluster(distributed: Any, workers: int) -> Iterator[str]:
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
-                    dashboard_address=None,
-                    worker_dashboard_address=None,
+                    scheduler_kwargs=_NO_DASHBOARD,
+                    # Dask's own choice is 1, whatever the number of cores.
+                    env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(workers))},
                     # Dask would pause a worker for the memory of its model, which it cannot free.
                     memory_limit=0,
                     local_directory=folder,
                     preload=[__name__],
-                    silence_logs=False if os.environ.get("GEXPR_DEBUG") else logging.ERROR,
+                    silence_logs=False if os.environ.get("GEXPR_DEBUG") else logging.CRITICAL,
                 )
             except (OSError, RuntimeError) as error:
                 raise GexprError(f"the local Dask cluster did not start: {error}") from error
@@ -430,6 +440,12 @@ def _local_cluster(distributed: Any, workers: int) -> Iterator[str]:
                     cluster.close(timeout=10)
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
+
+
+def _threads(workers: int) -> int:
+    """CPU threads of each of several workers that share this machine's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
 
 
 @contextmanager
@@ -452,11 +468,14 @@ def _slurm_cluster(workers: int, options: Mapping[str, Any]) -> Iterator[tuple[s
             f"export OMP_NUM_THREADS={max(1, settings['cores'] // processes)}",
             *settings.get("job_script_prologue", []),
         ]
-    settings.setdefault("scheduler_options", {"dashboard": False, "dashboard_address": None})
+    settings.setdefault("scheduler_options", _NO_DASHBOARD)
     try:
         cluster = dask_jobqueue.SLURMCluster(**settings)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"the Slurm cluster of Dask: {error}") from error
+        text = " ".join(str(error).split())
+        raise ConfigError(
+            f"dask_jobqueue does not accept the options of the Slurm cluster: {text}"
+        ) from error
 
     def scale() -> None:
         cluster.scale(workers)
@@ -471,11 +490,11 @@ def _slurm_cluster(workers: int, options: Mapping[str, Any]) -> Iterator[tuple[s
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """Only errors of Dask's on stderr, unless the environment has GEXPR_DEBUG."""
+    """Nothing of Dask's on stderr, unless the environment has GEXPR_DEBUG."""
     names = () if os.environ.get("GEXPR_DEBUG") else _LOGGERS
     levels = {name: logging.getLogger(name).level for name in names}
     for name in levels:
-        logging.getLogger(name).setLevel(_LOGGERS[name])
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
