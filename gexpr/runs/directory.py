@@ -40,6 +40,7 @@ FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 _SPOOLED = "input.vcf"
 _FOLDERS = ("parts", "logs", "locks")
+_STARTED = time.time_ns() // 1_000_000
 
 
 class Block(NamedTuple):
@@ -80,16 +81,12 @@ class Manifest(NamedTuple):
     @property
     def run_id(self) -> str:
         """SHA-256 (hex) of command, fingerprint and blocks; every part carries it."""
-        text = json.dumps([self.command, self.fingerprint, self.rows, self.block_rows], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest([self.command, self.fingerprint, self.rows, self.block_rows])
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
-        return json.dumps(
-            {"format": FORMAT, "format_version": FORMAT_VERSION, **self._asdict(), "blocks": self.blocks},
-            indent=1,
-            sort_keys=True,
-        )
+        values = {"format": FORMAT, "format_version": FORMAT_VERSION, **self._asdict(), "blocks": self.blocks}
+        return json.dumps({**values, "sha256": _digest(values)}, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -99,7 +96,14 @@ class Manifest(NamedTuple):
             raise ValueError("not the manifest of a gexpr run")
         if values.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"version {values.get('format_version')} of the format is not known")
+        if values.pop("sha256", None) != _digest(values):
+            raise ValueError("its SHA-256 is not the one it was written with")
         return cls(*(values[name] for name in cls._fields))
+
+
+def _digest(values: Any) -> str:
+    """SHA-256 (hex) of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class RunDirectory:
@@ -224,7 +228,9 @@ class RunDirectory:
             raise InputError(f"it is damaged: {error}; --restart makes a new one", path=path) from None
 
     def agree(self, manifest: Manifest) -> None:
-        """Write the manifest, or check that the one that is there is equal.
+        """Write the manifest, or check that the one that is there is for the same numbers.
+
+        That one counts then; it may divide the rows into other blocks.
 
         Raises:
             GexprError: another run is there; the message says in what it differs.
@@ -232,7 +238,8 @@ class RunDirectory:
         if publish(self.path / _MANIFEST, [manifest.to_json().encode()], replace=False):
             return
         self.check(manifest.command, manifest.fingerprint)
-        if self.manifest() != Manifest.from_json(manifest.to_json()):
+        ours = Manifest.from_json(manifest.to_json())
+        if self.manifest()._replace(block_rows=ours.block_rows) != ours:
             raise GexprError(f"{self.path} holds another plan of the same run; --restart starts over")
 
     def check(self, command: str, fingerprint: Mapping[str, Any]) -> None:
@@ -389,7 +396,7 @@ class RunLog:
 
     def __init__(self, directory: RunDirectory) -> None:
         self._who = {"host": socket.gethostname(), "pid": os.getpid()}
-        stamp = f"{self._who['host']}-{os.getpid()}-{time.time_ns() // 1_000_000}"
+        stamp = f"{self._who['host']}-{os.getpid()}-{_STARTED}"
         self._path = directory.path / "logs" / f"{stamp}.jsonl"
 
     def write(self, event: str, **values: Any) -> None:
@@ -400,7 +407,7 @@ class RunLog:
 
 
 def read_logs(directory: RunDirectory) -> list[dict[str, Any]]:
-    """Every readable line of all logs, in the order of time."""
+    """Every readable line of all logs, in the order of time; each has an ``event`` and a ``time``."""
     lines: list[dict[str, Any]] = []
     for path in sorted((directory.path / "logs").glob("*.jsonl")):
         try:
@@ -411,9 +418,13 @@ def read_logs(directory: RunDirectory) -> list[dict[str, Any]]:
             # A killed process may leave half a line.
             with contextlib.suppress(ValueError):
                 value = json.loads(text)
-                if isinstance(value, dict):
+                if (
+                    isinstance(value, dict)
+                    and "event" in value
+                    and isinstance(value.get("time"), (int, float))
+                ):
                     lines.append(value)
-    return sorted(lines, key=lambda line: line.get("time", 0))
+    return sorted(lines, key=lambda line: line["time"])
 
 
 def name_blocks(blocks: Iterable[int], limit: int = 10) -> str:

@@ -17,7 +17,8 @@ class ProcessStatus(NamedTuple):
     """One process of a run.
 
     ``state`` is ``merged``, ``done``, ``interrupted`` or ``failed`` as its log says, or ``working`` when the
-    log has no end: it works, or was killed, ``idle`` seconds after it last finished something.
+    log has no end: it works, or was killed, ``idle`` seconds after it last finished something. ``worker`` is
+    a process that only computes blocks for another.
     """
 
     host: str
@@ -66,10 +67,10 @@ def run_status(run_dir: str, now: float | None = None) -> RunStatus:
     rows_finished = sum(end - start for start, end in map(manifest.block, finished))
     by_process: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for line in read_logs(directory):
-        by_process[str(line.get("host", "?")), int(line.get("pid", 0))].append(line)
+        pid = line.get("pid")
+        by_process[str(line.get("host", "?")), pid if isinstance(pid, int) else 0].append(line)
     processes = [_process(host, pid, lines, now) for (host, pid), lines in by_process.items()]
-    done = [line for lines in by_process.values() for line in lines if line.get("event") == "block"]
-    rate = _rate(done, now)
+    rate = _rate([line for lines in by_process.values() for line in lines if _is_block(line)])
     rows_left = manifest.rows - rows_finished
     left = 0.0 if not rows_left else (rows_left / rate if rate else None)
     return RunStatus(
@@ -87,16 +88,20 @@ def run_status(run_dir: str, now: float | None = None) -> RunStatus:
 
 
 def _process(host: str, pid: int, lines: list[dict[str, Any]], now: float) -> ProcessStatus:
-    blocks = [line for line in lines if line.get("event") == "block"]
+    blocks = [line for line in lines if _is_block(line)]
     rows = sum(line["rows"] for line in blocks)
     seconds = sum(line["seconds"] for line in blocks)
-    ends = [line.get("how", "?") for line in lines if line.get("event") == "stop"]
-    starts = sum(line.get("event") == "start" for line in lines)
+    ends = [str(line.get("how", "?")) for line in lines if line["event"] == "stop"]
+    starts = sum(line["event"] == "start" for line in lines)
+    if ends and len(ends) >= starts:
+        state = ends[-1]
+    else:
+        state = "working" if starts else "worker"
     return ProcessStatus(
         host=host,
         pid=pid,
-        shard=next((line["shard"] for line in lines if line.get("shard")), None),
-        state=ends[-1] if ends and len(ends) >= starts else "working",
+        shard=next((str(line["shard"]) for line in lines if line.get("shard")), None),
+        state=state,
         blocks=len(blocks),
         rows=rows,
         rate=rows / seconds if seconds else 0.0,
@@ -104,7 +109,12 @@ def _process(host: str, pid: int, lines: list[dict[str, Any]], now: float) -> Pr
     )
 
 
-def _rate(done: list[dict[str, Any]], now: float) -> float:
+def _is_block(line: dict[str, Any]) -> bool:
+    numbers = isinstance(line.get("rows"), int) and isinstance(line.get("seconds"), (int, float))
+    return line["event"] == "block" and numbers
+
+
+def _rate(done: list[dict[str, Any]]) -> float:
     """Rows a second of all processes together, over the last minutes in which blocks were finished."""
     if not done:
         return 0.0

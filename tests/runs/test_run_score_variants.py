@@ -176,9 +176,7 @@ def test_float16_is_the_rounded_float32(inputs, options, tmp_path: Path) -> None
         assert np.array_equal(a["logFC"][:].astype(np.float16), b["logFC"][:], equal_nan=True)
 
 
-def test_a_failure_leaves_finished_blocks_and_no_output(
-    inputs, options, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_failure_leaves_finished_blocks_and_no_output(inputs, options, tmp_path: Path, monkeypatch) -> None:
     expected = tmp_path / "whole.h5"
     run(inputs, options, expected)
     compute = job.ScoreTask.compute

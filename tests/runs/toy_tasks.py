@@ -1,0 +1,151 @@
+"""A task without model: rows are numbers, and every computed block is written to a journal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gexpr.errors import InputError
+from gexpr.runs.blocks import Advance, BlockTask
+from gexpr.runs.control import Outcome, RunOptions, run_task
+from gexpr.runs.directory import Block, Manifest
+from gexpr.writers.output import AtomicOutput, write_all
+from gexpr.writers.parts import Part
+
+
+class TwoArguments(Exception):
+    """An error that pickle can write and not read."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class ToyTask(BlockTask):
+    """Row i is the number i * i; block by block, in any process.
+
+    Args:
+        journal: a file that gets a line ``start pid device threads`` for every block computed.
+        rows: how many.
+        faults: first row of a block -> what happens there: ``fail``, ``bug``, ``odd``, ``exit``,
+            ``kill``, ``slow`` or ``changed``.
+        fingerprint: what determines the numbers, besides the rows.
+    """
+
+    command = "toy"
+
+    def __init__(
+        self,
+        journal: Path,
+        rows: int = 10,
+        faults: Mapping[int, str] | None = None,
+        fingerprint: Mapping[str, Any] | None = None,
+        block_rows: int = 3,
+    ) -> None:
+        self.journal = journal
+        self.rows = rows
+        self.faults = dict(faults or {})
+        self.values = dict(fingerprint or {"power": 2})
+        self.block_rows = block_rows
+        self.on = ("toy", None)
+        self.changed = False
+        self.closed = 0
+
+    @property
+    def device(self) -> str:
+        return "toy"
+
+    @property
+    def forwards(self) -> int:
+        return 0
+
+    def plan(self) -> tuple[int, dict[str, Any]]:
+        if "plan" in self.faults.values():
+            raise InputError("nothing to plan", path="toy.txt")
+        return self.rows, {"unit": "squares"}
+
+    def default_block_rows(self, rows: int) -> int:
+        return self.block_rows
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {**self.values, "rows": self.rows}
+
+    def compute(self, block: Block, advance: Advance | None = None) -> Part:
+        fault = self.faults.get(block.start)
+        if fault == "fail":
+            raise InputError("no such number", path="toy.txt", line=block.start)
+        if fault == "bug":
+            raise ZeroDivisionError("a bug")
+        if fault == "odd":
+            raise TwoArguments("this", "that")
+        if fault == "exit":
+            os._exit(7)
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "slow":
+            time.sleep(0.3)
+        self.changed = fault == "changed"
+        with open(self.journal, "a") as file:
+            file.write(f"{block.start} {os.getpid()} {self.on[0]} {self.on[1]}\n")
+        if advance is not None:
+            advance(block.end - block.start)
+        return Part({"squares": np.arange(block.start, block.end) ** 2}, {})
+
+    def check_inputs(self) -> None:
+        if self.changed:
+            raise InputError("the file was changed while it was in use; start again", path="toy.txt")
+
+    def on_device(self, device: str, threads: int | None) -> ToyTask:
+        other = ToyTask(self.journal, self.rows, self.faults, self.values, self.block_rows)
+        other.on = (device, threads)
+        return other
+
+    def absolute(self) -> ToyTask:
+        return self
+
+    def computed(self) -> list[int]:
+        """First rows of the blocks computed so far, in order."""
+        return [int(line.split()[0]) for line in self.lines()]
+
+    def lines(self) -> list[str]:
+        """The journal."""
+        return self.journal.read_text().splitlines() if self.journal.exists() else []
+
+
+class ToySink:
+    """Numbers as lines of text."""
+
+    def __init__(self, output: AtomicOutput, manifest: Manifest) -> None:
+        self.output = output
+        self.added = 0
+
+    def add(self, part: Part) -> None:
+        self.added += 1
+        write_all(self.output.file, "".join(f"{value}\n" for value in part.arrays["squares"]).encode())
+        if self.output.is_stream:
+            self.output.file.flush()
+
+    def commit(self) -> None:
+        self.output.commit()
+
+    def discard(self) -> None:
+        self.output.discard()
+
+
+def squares(rows: int) -> str:
+    """What the output of a toy run must be."""
+    return "".join(f"{row * row}\n" for row in range(rows))
+
+
+def run(task: ToyTask, output: Path | str | None, **options: Any) -> Outcome:
+    """A run of the toy task, as a command would start it."""
+    given = None if output is None else str(output)
+    return run_task(lambda _: task, ToySink, given, RunOptions(**options), inputs=["toy.txt"], unit="squares")
