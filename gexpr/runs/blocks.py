@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
@@ -271,10 +272,22 @@ def _work(connection: Connection, pickled: bytes) -> None:
         except EOFError:
             return
         try:
-            answer: BlockDone | BaseException = runner(block)
+            answer: BlockDone | Exception = runner(block)
         except Exception as error:
-            answer = error
+            answer = _sendable(error)
         try:
             connection.send(answer)
-        except (OSError, pickle.PicklingError, AttributeError, TypeError):
-            connection.send(GexprError(f"a worker failed: {type(answer).__name__}: {answer}"))
+        except ConnectionError:
+            # Nobody waits for the answer any more.
+            return
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, with its traceback for ``--debug``; or another in its place if pickle cannot carry it."""
+    if hasattr(error, "add_note"):
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__} in a worker process: {error}")
+    return error

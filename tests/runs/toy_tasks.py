@@ -7,16 +7,18 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gexpr.errors import InputError
 from gexpr.runs.blocks import Advance, BlockTask
-from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
 from gexpr.writers.output import AtomicOutput, write_all
 from gexpr.writers.parts import Part
+
+if TYPE_CHECKING:
+    from gexpr.runs.control import Outcome
 
 
 class TwoArguments(Exception):
@@ -147,5 +149,8 @@ def squares(rows: int) -> str:
 
 def run(task: ToyTask, output: Path | str | None, **options: Any) -> Outcome:
     """A run of the toy task, as a command would start it."""
+    # Imported here: workers that unpickle a task must not wait for torch.
+    from gexpr.runs.control import RunOptions, run_task
+
     given = None if output is None else str(output)
     return run_task(lambda _: task, ToySink, given, RunOptions(**options), inputs=["toy.txt"], unit="squares")
