@@ -35,7 +35,7 @@ class ToyTask(BlockTask):
         journal: a file that gets a line ``start pid device threads`` for every block computed.
         rows: how many.
         faults: first row of a block -> what happens there: ``fail``, ``bug``, ``odd``, ``exit``,
-            ``kill``, ``slow`` or ``changed``.
+            ``kill``, ``slow``, ``changed`` or the name of a signal.
         fingerprint: what determines the numbers, besides the rows.
     """
 
@@ -94,6 +94,8 @@ class ToyTask(BlockTask):
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "slow":
             time.sleep(0.3)
+        if fault is not None and fault.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, fault))
         self.changed = fault == "changed"
         with open(self.journal, "a") as file:
             file.write(f"{block.start} {os.getpid()} {self.on[0]} {self.on[1]}\n")
