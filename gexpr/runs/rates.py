@@ -18,7 +18,7 @@ import torch
 
 from gexpr.errors import GexprError
 from gexpr.genome.cache import cache_folder
-from gexpr.writers.output import publish
+from gexpr.writers.output import publish, remove_leftovers
 
 _DETERMINING = (
     "gexpr_version",
@@ -55,6 +55,7 @@ def remember(fingerprint: Mapping[str, Any], forwards: int, seconds: float) -> N
     path = _path(fingerprint)
     with contextlib.suppress(OSError, GexprError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
         publish(path, [json.dumps({"seconds_a_forward": seconds / forwards}).encode()])
 
 
