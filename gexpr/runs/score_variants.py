@@ -162,6 +162,11 @@ class VariantRows:
     def _rewind(self) -> None:
         self._records = self._source.records()
         self._row = 0
+        self._advance()
+
+    def _advance(self) -> None:
+        # None first: after a reading that fails the next one begins anew.
+        self._pending = None
         self._pending = next(self._records, None)
 
     def read(self, block: Block) -> list[Variant]:
@@ -170,7 +175,7 @@ class VariantRows:
         Raises:
             InputError: a fault of the file, or it has fewer alleles than that.
         """
-        if block.start < self._row:
+        if block.start < self._row or self._pending is None:
             self._rewind()
         variants: list[Variant] = []
         while self._row < block.end:
@@ -189,7 +194,7 @@ class VariantRows:
                     # The record's other alleles begin the next block.
                     break
             self._row = following
-            self._pending = next(self._records, None)
+            self._advance()
         return variants
 
 
