@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +19,14 @@ from gexpr.checkpoints.weights import (
     PICKLE_SUFFIXES,
     PICKLED,
     TensorEntry,
+    brief,
+    control_character,
     foreign_kind,
     fsync,
+    parse_json,
     read_header,
     sha256,
+    shown,
 )
 from gexpr.errors import CheckpointError, GexprError, InputError
 from gexpr.results import Track
@@ -35,10 +40,14 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TRACKS, CARD = "config.json", "model.safetensors", "tracks.tsv", "README.md"
 CONFIG_KEYS = ("format_version", "gexpr_version", "architecture", "settings", "training", "weights_sha256")
 MAX_CONFIG_BYTES = 8 << 20
+MAX_CONFIG_DEPTH = 14
 #: Beyond any model: a config that claims more bases is damaged.
 MAX_CONTEXT_LENGTH = 1 << 26
 #: Settings that count layers (or doublings of the bin size), which no file has more of than tensors.
 LAYER_COUNTS = ("depth", "dilated_layers", "num_downsamples")
+MAX_RANDOM_BLOCKS = 512
+#: Blocks of a sequence up to which the share of attended pairs is worked out, which takes their square.
+MAX_DENSITY_BLOCKS = 4096
 
 
 class CheckpointInfo(NamedTuple):
@@ -47,8 +56,8 @@ class CheckpointInfo(NamedTuple):
     ``context_length`` and ``bin_size`` are in bp, ``target_length`` and ``crop`` in bins (``crop`` on
     each side). ``parameters`` counts trained numbers (no running statistics), ``size`` is the bytes of
     the weights file, ``attended_share`` the share of block pairs that a block-sparse model attends (None for
-    others), ``settings`` are the architecture's own, ``training`` is the summary that its
-    training wrote.
+    others, and where there are too many to count), ``settings`` are the architecture's own, ``training`` is
+    the summary that its training wrote.
     """
 
     name: str
@@ -180,13 +189,13 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu
         InputError: for a fault in ``tracks.tsv``, with its line.
     """
     import torch
-    from safetensors import safe_open
 
     from gexpr.models import registry
 
     folder, config, tracks, entries, _ = _open(name_or_path)
     path = folder / WEIGHTS
-    found = sha256(path)
+    with _readable(folder):
+        found = sha256(path)
     if found != config.weights_sha256:
         raise CheckpointError(
             f"{path}: SHA-256 is {found}, {CONFIG} says {config.weights_sha256}: "
@@ -194,13 +203,10 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu
         )
     with torch.random.fork_rng(devices=[]):
         model = registry.build(config.architecture, config.settings)
-    state = {}
-    with safe_open(path, framework="pt", device="cpu") as file:
-        for name, entry in entries.items():
-            tensor = file.get_tensor(name)
-            if entry.dtype in FLOAT_DTYPES:
-                _check_finite(path, name, tensor)
-            state[name] = tensor
+    state = _read_tensors(path, list(entries))
+    for name, entry in entries.items():
+        if entry.dtype in FLOAT_DTYPES:
+            _check_finite(path, name, state[name])
     model.load_state_dict(state, strict=True)
     model.tracks = tracks
     return model.to(device).eval()
@@ -215,7 +221,6 @@ def describe(name_or_path: str | os.PathLike[str]) -> CheckpointInfo:
         CheckpointError, InputError: as :func:`load`.
     """
     folder, config, tracks, entries, skeleton = _open(name_or_path)
-    density = getattr(skeleton, "density", None)
     return CheckpointInfo(
         name=folder.resolve().name,
         path=folder,
@@ -229,7 +234,7 @@ def describe(name_or_path: str | os.PathLike[str]) -> CheckpointInfo:
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         size=(folder / WEIGHTS).stat().st_size,
         dtypes=tuple(sorted({entry.dtype for entry in entries.values() if entry.dtype in FLOAT_DTYPES})),
-        attended_share=None if density is None else float(density()),
+        attended_share=_attended_share(skeleton),
         training=config.training,
         weights_sha256=config.weights_sha256,
         gexpr_version=config.gexpr_version,
@@ -245,21 +250,23 @@ def _open(
     from gexpr.models import registry
 
     folder = resolve(name_or_path)
-    _check_files(folder)
-    config = _read_config(folder / CONFIG)
-    if config.architecture not in registry.names():
-        raise CheckpointError(
-            f"{folder / CONFIG}: unknown architecture {config.architecture!r}; "
-            f"this version of gexpr has {', '.join(registry.names())}"
-        )
-    entries = read_header(folder / WEIGHTS)
+    with _readable(folder):
+        _check_files(folder)
+        config = _read_config(folder / CONFIG)
+        if config.architecture not in registry.names():
+            raise CheckpointError(
+                f"{folder / CONFIG}: unknown architecture {shown(config.architecture)}; "
+                f"this version of gexpr has {', '.join(registry.names())}"
+            )
+        entries = read_header(folder / WEIGHTS)
     _check_sizes(folder / CONFIG, config.settings, len(entries))
     try:
         model_config = registry.config_from_dict(config.architecture, config.settings)
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             skeleton = registry.build(config.architecture, config.settings)
-    except (GexprError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: settings: {error}") from error
+    except (GexprError, ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        # Sizes that fit no tensor end in errors of torch, of several kinds.
+        raise CheckpointError(f"{folder / CONFIG}: settings: {brief(error)}") from error
     _check_tensors(folder / WEIGHTS, entries, skeleton)
     tracks = read_tracks(folder / TRACKS)
     outputs = sum(model_config.heads.values())
@@ -268,6 +275,35 @@ def _open(
             f"{len(tracks)} tracks, the model of {CONFIG} has {outputs} outputs", path=folder / TRACKS
         )
     return folder, config, tracks, entries, skeleton
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turn a failure of the file system into CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or folder}: cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _read_tensors(path: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: safetensors cannot read it: {brief(error)}") from error
+
+
+def _attended_share(skeleton: SequenceModel) -> float | None:
+    density = getattr(skeleton, "density", None)
+    block_bases = skeleton.bin_size * getattr(skeleton.config, "block_size", 1)
+    if density is None or skeleton.context_length > block_bases * MAX_DENSITY_BLOCKS:
+        return None
+    return float(density())
 
 
 def _check_files(folder: Path) -> None:
@@ -291,23 +327,24 @@ def _read_config(path: Path) -> _Config:
     if size > MAX_CONFIG_BYTES:
         raise CheckpointError(f"{path}: {size} bytes is too large for a {CONFIG}")
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
+        content = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {brief(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a JSON object")
+    _check_values(path, content)
     version = content.get("format_version")
     if version is None:
         raise CheckpointError(f"{path}: no 'format_version': not a gexpr checkpoint")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version {version!r}; this gexpr {gexpr.__version__} reads {FORMAT_VERSION}"
+            f"{path}: format_version {shown(version)}; this gexpr {gexpr.__version__} reads {FORMAT_VERSION}"
             + ("; a newer gexpr is needed" if isinstance(version, int) and version > FORMAT_VERSION else "")
         )
     missing = [key for key in CONFIG_KEYS if key not in content]
     unknown = [key for key in content if key not in CONFIG_KEYS]
     if missing or unknown:
-        fault = f"{missing[0]!r} is missing" if missing else f"unknown key {unknown[0]!r}"
+        fault = f"{missing[0]!r} is missing" if missing else f"unknown key {shown(unknown[0])}"
         raise CheckpointError(f"{path}: {fault}; the keys are {', '.join(CONFIG_KEYS)}")
     for key in ("architecture", "weights_sha256", "gexpr_version"):
         if not isinstance(content[key], str):
@@ -317,18 +354,45 @@ def _read_config(path: Path) -> _Config:
             raise CheckpointError(f"{path}: {key!r} is not a JSON object")
     digest = content["weights_sha256"].lower()
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise CheckpointError(f"{path}: weights_sha256 {content['weights_sha256']!r} is not a SHA-256")
+        raise CheckpointError(f"{path}: weights_sha256 {shown(content['weights_sha256'])} is not a SHA-256")
     return _Config(
         content["architecture"], content["settings"], content["training"], digest, content["gexpr_version"]
     )
 
 
+def _check_values(path: Path, content: dict[str, Any]) -> None:
+    """Refuse a config that cannot be printed, or is nested deeper than any that gexpr writes."""
+    level: list[Any] = [content]
+    for _ in range(MAX_CONFIG_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            inner += [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        for value in inner:
+            if isinstance(value, str) and (character := control_character(value, "\t\n")) is not None:
+                raise CheckpointError(f"{path}: {shown(value)} contains the control character {character}")
+        level = [value for value in inner if isinstance(value, (dict, list))]
+        if not level:
+            return
+    raise CheckpointError(f"{path}: nested more than {MAX_CONFIG_DEPTH} levels deep")
+
+
 def _check_sizes(path: Path, settings: Mapping[str, Any], tensors: int) -> None:
     """Refuse settings from which building even an empty model would take unbounded time or memory."""
-    for name, limit in (("context_length", MAX_CONTEXT_LENGTH), *((name, tensors) for name in LAYER_COUNTS)):
-        value = settings.get(name)
+    limits = {
+        "context_length": MAX_CONTEXT_LENGTH,
+        "random_blocks": MAX_RANDOM_BLOCKS,
+        **dict.fromkeys(LAYER_COUNTS, tensors),
+    }
+    for name, value in settings.items():
+        limit = limits.get(name, 1 << 63)
         if isinstance(value, int) and value > limit:
-            raise CheckpointError(f"{path}: settings: {name} {value} cannot be: the limit here is {limit}")
+            raise CheckpointError(
+                f"{path}: settings: {brief(name)} {shown(value, 25)} cannot be: the limit here is {limit}"
+            )
+        if isinstance(value, (list, dict)) and len(value) > tensors:
+            raise CheckpointError(
+                f"{path}: settings: {brief(name)} has {len(value)} entries, more than the {tensors} tensors"
+            )
 
 
 def _check_tensors(path: Path, entries: Mapping[str, TensorEntry], skeleton: SequenceModel) -> None:
@@ -339,7 +403,8 @@ def _check_tensors(path: Path, entries: Mapping[str, TensorEntry], skeleton: Seq
     ):
         if names:
             more = "" if len(names) <= 3 else f" and {len(names) - 3} more"
-            raise CheckpointError(f"{path}: {len(names)} {what}: {', '.join(names[:3])}{more}")
+            some = ", ".join(name if name in expected else shown(name) for name in names[:3])
+            raise CheckpointError(f"{path}: {len(names)} {what}: {some}{more}")
     for name, entry in entries.items():
         tensor = expected[name]
         if entry.shape != tuple(tensor.shape):

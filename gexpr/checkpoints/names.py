@@ -6,7 +6,7 @@ import difflib
 import os
 from pathlib import Path
 
-from gexpr.checkpoints.weights import foreign_kind
+from gexpr.checkpoints.weights import foreign_kind, shown
 from gexpr.errors import CheckpointError
 
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
@@ -32,10 +32,16 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     names = builtin_names()
     if text in names:
         return BUILTIN_FOLDER / text
+    if "://" in text:
+        raise CheckpointError(f"{text}: a checkpoint is a folder on this machine; download it first")
     path = Path(text)
-    if path.is_dir():
+    try:
+        is_folder, is_file = bool(text) and path.is_dir(), path.is_file()
+    except OSError as error:
+        raise CheckpointError(f"{shown(text)}: cannot be read: {error.strerror}") from error
+    if is_folder:
         return path
-    if path.is_file():
+    if is_file:
         kind = foreign_kind(path)
         if kind is not None:
             raise CheckpointError(f"{path}: {kind}")

@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import Sequence
 
+from gexpr.checkpoints.weights import control_character
 from gexpr.errors import InputError
 from gexpr.results import Track
 
 COLUMNS = Track._fields
 TRANSFORMS = ("count", "log2", "ln", "linear")
 STRANDS = ("+", "-", ".")
+MAX_BYTES = 64 << 20
 
 
 def read_tracks(path: str | os.PathLike[str]) -> list[Track]:
@@ -25,12 +27,17 @@ def read_tracks(path: str | os.PathLike[str]) -> list[Track]:
         InputError: with the line at fault.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            lines = handle.read().splitlines()
+        with open(path, "rb") as handle:
+            raw = handle.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise InputError(f"more than {MAX_BYTES:,} bytes: this is no table of tracks", path=path)
+        lines = [line.removesuffix("\r") for line in raw.decode("utf-8").removeprefix("\ufeff").split("\n")]
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text ({error.reason})", path=path, offset=error.start) from error
     except FileNotFoundError as error:
         raise InputError("no such file", path=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
@@ -40,7 +47,7 @@ def read_tracks(path: str | os.PathLike[str]) -> list[Track]:
     missing = [name for name in ("index", "id", "label") if name not in header]
     if unknown or missing or len(set(header)) != len(header):
         fault = (
-            f"unknown column {unknown[0]!r}"
+            f"unknown column {unknown[0][:60]!r}"
             if unknown
             else f"column {missing[0]!r} is missing"
             if missing
@@ -78,9 +85,6 @@ def write_tracks(path: str | os.PathLike[str], tracks: Sequence[Track]) -> None:
     rows = ["\t".join(COLUMNS)]
     for track in tracks:
         fields = [str(value) for value in track]
-        for field in fields:
-            if any(character in field for character in "\t\r\n") or len(field.splitlines()) > 1:
-                raise ValueError(f"track {track.id!r}: {field!r} contains a tab or a line break")
         rows.append("\t".join(fields))
     with open(path, "w", encoding="utf-8", newline="\n") as handle:
         handle.write("\n".join(rows) + "\n")
@@ -95,21 +99,24 @@ def check_tracks(tracks: Sequence[Track]) -> None:
     """Raise ValueError unless indices count from 0, ids are unique and strand pairs are mutual."""
     ids: dict[str, int] = {}
     for position, track in enumerate(tracks):
-        name = f"track {position} ({track.id!r})"
+        name = f"track {position} ({track.id[:60]!r})"
         if track.index != position:
             raise ValueError(f"{name}: index {track.index}, expected {position}: rows count from 0")
         if not track.id:
             raise ValueError(f"{name}: empty id")
+        for column in ("id", "label", "assay", "cell_type", "transform"):
+            if (character := control_character(getattr(track, column))) is not None:
+                raise ValueError(f"{name}: the {column} contains the control character {character}")
         if track.id in ids:
             raise ValueError(f"{name}: the id is also that of track {ids[track.id]}")
         ids[track.id] = position
         if track.strand not in STRANDS:
-            raise ValueError(f"{name}: strand {track.strand!r} is none of {' '.join(STRANDS)}")
+            raise ValueError(f"{name}: strand {track.strand[:60]!r} is none of {' '.join(STRANDS)}")
         if not (math.isfinite(track.scale) and track.scale > 0):
             raise ValueError(f"{name}: scale {track.scale} is not a positive number")
         if track.transform not in TRANSFORMS and not track.transform.startswith("squashed:"):
             raise ValueError(
-                f"{name}: transform {track.transform!r} is none of {', '.join(TRANSFORMS)}, squashed:..."
+                f"{name}: transform {track.transform[:60]!r} is none of {', '.join(TRANSFORMS)}, squashed:..."
             )
         if not 0 <= track.strand_pair < len(tracks):
             raise ValueError(f"{name}: strand_pair {track.strand_pair} is not one of 0..{len(tracks) - 1}")
@@ -129,7 +136,7 @@ def _parse(row: dict[str, str]) -> Track:
             return kind(text)
         except ValueError:
             expected = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{name} {text!r} is not {expected}") from None
+            raise ValueError(f"{name} {text[:60]!r} is not {expected}") from None
 
     if not row["index"].strip():
         raise ValueError("empty index")

@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import struct
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
 from gexpr.errors import CheckpointError
 
-MAX_HEADER_BYTES = 64 << 20
+MAX_HEADER_BYTES = 8 << 20
+MAX_DIMENSIONS = 16
 DTYPE_BYTES = {
     "F64": 8,
     "F32": 4,
@@ -42,6 +44,29 @@ class TensorEntry(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
+
+
+def shown(value: object, length: int = 80) -> str:
+    """What a file says, for a message: on one line, printable, and short however much it is."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def brief(text: object, length: int = 300) -> str:
+    """The first line of a text, or of an error's message, cut to a length."""
+    line = (str(text).strip().splitlines() or [type(text).__name__])[0]
+    return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def control_character(text: str, allowed: str = "") -> str | None:
+    """The first control character or lone surrogate in a text, as ``U+001B``; None when there is none.
+
+    Such characters cannot be written to every file, and can change what a terminal shows.
+    """
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in allowed:
+            return f"U+{ord(character):04X}"
+    return None
 
 
 def foreign_kind(path: Path) -> str | None:
@@ -93,12 +118,14 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             )
         raw = handle.read(length)
     try:
-        header = json.loads(raw, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the safetensors header is damaged: {error}") from error
+        header = parse_json(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: the safetensors header is damaged: {brief(error)}") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the safetensors header is damaged: not a JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path}: the safetensors header is damaged: __metadata__ is no table of texts")
 
     entries: dict[str, TensorEntry] = {}
     spans: list[tuple[int, int, str]] = []
@@ -108,14 +135,15 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         expected = DTYPE_BYTES[entry.dtype]
         for extent in entry.shape:
             expected *= extent
+        shape = shown(list(entry.shape))
         if expected > data_bytes:
             raise CheckpointError(
-                f"{path}: tensor {name!r} claims shape {list(entry.shape)} {entry.dtype} = {expected} bytes, "
+                f"{path}: tensor {shown(name)} claims shape {shape} {entry.dtype} = {expected} bytes, "
                 f"more than the {data_bytes} bytes of data in the file (truncated or damaged)"
             )
         if end - begin != expected:
             raise CheckpointError(
-                f"{path}: tensor {name!r} of shape {list(entry.shape)} {entry.dtype} needs {expected} bytes, "
+                f"{path}: tensor {shown(name)} of shape {shape} {entry.dtype} needs {expected} bytes, "
                 f"its offsets {begin}..{end} give {end - begin}"
             )
         entries[name] = entry
@@ -124,7 +152,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     for begin, end, name in sorted(spans):
         if begin != position:
             raise CheckpointError(
-                f"{path}: the safetensors header is damaged: tensor {name!r} begins at byte {begin} "
+                f"{path}: the safetensors header is damaged: tensor {shown(name)} begins at byte {begin} "
                 f"of the data, expected {position}"
             )
         position = end
@@ -155,6 +183,22 @@ def fsync(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
+def parse_json(raw: bytes) -> object:
+    """JSON in UTF-8, strictly: no name twice in an object, no NaN, no nesting without end.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("nested without end") from error
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -164,14 +208,21 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _entry(path: Path, name: str, value: object) -> tuple[TensorEntry, tuple[int, int]]:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError(f"{path}: the safetensors header is damaged at tensor {name!r}")
+        raise CheckpointError(f"{path}: the safetensors header is damaged at tensor {shown(name)}")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if dtype not in DTYPE_BYTES:
-        raise CheckpointError(f"{path}: tensor {name!r} has type {dtype!r}, which gexpr does not read")
-    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"{path}: the safetensors header is damaged at tensor {name!r}")
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise CheckpointError(
+            f"{path}: tensor {shown(name)} has type {shown(dtype)}, which gexpr does not read"
+        )
+    if not (_whole_numbers(shape, MAX_DIMENSIONS) and _whole_numbers(offsets, 2) and len(offsets) == 2):
+        raise CheckpointError(f"{path}: the safetensors header is damaged at tensor {shown(name)}")
     return TensorEntry(dtype, tuple(shape)), (offsets[0], offsets[1])
 
 
-def _whole_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+def _whole_numbers(values: object, most: int) -> bool:
+    """Whether this is a list of at most ``most`` sizes of 64 bits."""
+    return (
+        isinstance(values, list)
+        and len(values) <= most
+        and all(type(value) is int and 0 <= value < 1 << 64 for value in values)
+    )

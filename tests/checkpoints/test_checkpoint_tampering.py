@@ -158,7 +158,7 @@ DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
     ("NaN", set_value(float("nan")), "1 of .* values of tensor .* are NaN"),
     ("infinite", set_value(float("-inf")), "1 of .* values of tensor .* are infinite"),
     ("missing tensor", drop, "1 tensors of the architecture are missing"),
-    ("extra tensor", add, "1 tensors do not belong to the architecture: stowaway"),
+    ("extra tensor", add, "1 tensors do not belong to the architecture: .stowaway."),
     ("other shape", reshape, r"has shape \[\d+\], the settings in config.json give \["),
     ("other type", integers, "has type I32, expected torch.float32"),
     ("unreadable type", strange_dtype, "type 'F8_E4M3', which gexpr does not read"),
