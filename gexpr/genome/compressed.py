@@ -20,6 +20,8 @@ from typing import BinaryIO
 from gexpr.errors import InputError
 
 CHUNK = 1 << 20
+MAX_LINE = 16 << 20
+"""Bytes of the longest line of a small text file."""
 
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive; unpack it first"),
@@ -152,7 +154,7 @@ def bgzf_block(handle: BinaryIO, label: str) -> tuple[int, bytes] | None:
     head = handle.read(12)
     if not head:
         return None
-    if len(head) == 12 and (head[:3] != b"\x1f\x8b\x08" or not head[3] & 4):
+    if len(head) == 12 and head[:4] != b"\x1f\x8b\x08\x04":
         raise InputError(
             "the file is damaged: no BGZF block starts here; make or copy the file again",
             path=label,
@@ -211,9 +213,10 @@ def _gzip_chunks(handle: BinaryIO, label: str) -> Iterator[bytes]:
     """Content of a gzip file of one or more members; zero bytes behind the last are padding."""
     engine = None
     member = at = 0
+    full = False  # as much as was asked for: the engine may hold more, even of input that it has taken
     while raw := handle.read(CHUNK >> 3):
         at += len(raw)
-        while raw:
+        while raw or full:
             if engine is None:
                 member = at - len(raw)
                 if raw[0] == 0 and member:
@@ -224,7 +227,7 @@ def _gzip_chunks(handle: BinaryIO, label: str) -> Iterator[bytes]:
                     return
                 engine = zlib.decompressobj(31)
             try:
-                data = engine.decompress(raw)
+                data = engine.decompress(raw, CHUNK)  # a little can hold a lot
             except zlib.error:
                 raise InputError(
                     "the gzip data that start here are damaged; copy or download the file again",
@@ -233,7 +236,8 @@ def _gzip_chunks(handle: BinaryIO, label: str) -> Iterator[bytes]:
                 ) from None
             if data:
                 yield data
-            raw = engine.unused_data
+            raw = engine.unconsumed_tail or engine.unused_data
+            full = len(data) == CHUNK and not engine.eof
             if engine.eof:
                 engine = None
     if engine is not None:
@@ -303,6 +307,12 @@ def read_lines(
                 for line in lines:
                     number += 1
                     yield number, _checked(line, label, number, kind)
+                if len(carry) > MAX_LINE:
+                    raise InputError(
+                        f"a line of more than {MAX_LINE:,} bytes: this is not a {kind}, or it is damaged",
+                        path=label,
+                        line=number + 1,
+                    )
             if first:
                 reject_foreign(b"", label, kind)
             if carry:

@@ -118,6 +118,8 @@ class _Scanner:
         lengths = widths - terminator
         if not self.bases and lengths[0] > 0:
             self.bases, self.width = int(lengths[0]), int(widths[0])
+        elif not self.bases:
+            self.short = True  # a blank line: the sequence does not start at the record's offset
         odd = np.flatnonzero(lengths != self.bases)
         if self.width - self.bases not in (0, terminator) or (self.short and lengths.any()):
             self.uneven = True
@@ -227,7 +229,7 @@ def write_gzi(path: Path, blocks: list[tuple[int, int]]) -> None:
 def read_fai(path: Path) -> list[IndexEntry]:
     """Read a ``.fai``; ValueError when it is not one."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().decode("utf-8").removesuffix("\n").split("\n"):
         name, *numbers = line.split("\t")
         if len(numbers) != 4:
             raise ValueError(f"{len(numbers) + 1} columns where a .fai has 5")

@@ -101,6 +101,11 @@ def scan(
     warnings = []
     if not records:
         warnings.append("the VCF has a header but no records; the output will be empty")
+    if source.open_end is not None:
+        warnings.append(
+            f"line {source.open_end}, the last of the VCF, has no line end; "
+            "if the file was cut short there, records are missing"
+        )
     if unknown:
         number = sum(unknown.values())
         lie = "allele lies" if number == 1 else "alleles lie"

@@ -21,6 +21,8 @@ from gexpr.variants.bcf import BcfReader
 KIND = "VCF file"
 _COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 _MAX_DIGITS = 18
+MAX_LINE = 512 << 20
+"""Bytes of the longest line; a line of a million samples is shorter."""
 
 
 class VcfRecord(NamedTuple):
@@ -46,6 +48,7 @@ class VcfSource:
         header: header lines up to and including ``#CHROM``, without line ends.
         samples: sample names.
         contig_lengths: contig -> length of the ``##contig`` lines that state one.
+        open_end: line number of a last record without a line end, once it has been read; else None.
     """
 
     def __init__(self, path: str, stored: str, temporary: bool) -> None:
@@ -71,6 +74,7 @@ class VcfSource:
             else:
                 reject_foreign(head[:512], path, KIND)
                 self.header = _header_lines(chunks(handle, path), path)
+        self.open_end: int | None = None
         self._parse_header()
 
     def _parse_header(self) -> None:
@@ -146,6 +150,7 @@ class VcfSource:
                 skipped = min(len(self.header) - number, len(lines))
                 lines = lines[skipped:]
                 number += skipped
+            stray = self._has_stray_return(lines)
             for line in lines:
                 number += 1
                 if line.count("\t") != tabs or line[0] == "#":
@@ -156,6 +161,12 @@ class VcfSource:
                 if blank:
                     raise InputError("a blank line between records", path=self.path, line=blank)
                 chrom, pos, id_, ref, alt, _ = line.split("\t", 5)
+                if stray and "\r" in chrom + id_ + ref + alt:
+                    raise InputError(
+                        "a carriage return inside the line: line ends are mixed up, or the file is damaged",
+                        path=self.path,
+                        line=number,
+                    )
                 if not pos.isdecimal() or len(pos) > _MAX_DIGITS or not chrom or not ref or not alt:
                     self._reject_fields(chrom, pos, ref, alt, number)
                 if not line.isascii():
@@ -166,7 +177,14 @@ class VcfSource:
                         raise InputError(f"an empty allele in ALT {alt[:60]!r}", path=self.path, line=number)
                 else:
                     alts = (alt,)
+                if not complete:
+                    self.open_end = number
                 yield VcfRecord(number, chrom, int(pos), id_ or ".", ref, alts)
+
+    @staticmethod
+    def _has_stray_return(lines: list[str]) -> bool:
+        """Whether any line has a carriage return elsewhere than at its end."""
+        return any("\r" in line[:-1] for line in lines if "\r" in line)
 
     def _reject_columns(self, line: str, number: int, complete: bool) -> NoReturn:
         count = line.count("\t") + 1
@@ -240,6 +258,12 @@ def _line_batches(stream: Iterator[bytes], label: str) -> Iterator[tuple[list[st
         cut = chunk.rfind(b"\n") + 1
         if not cut:
             pending.append(chunk)
+            if sum(map(len, pending)) > MAX_LINE:
+                raise InputError(
+                    f"a line of more than {MAX_LINE:,} bytes: this is not a VCF, or it is damaged",
+                    path=label,
+                    line=number + 1,
+                )
             continue
         pending.append(chunk[: cut - 1])
         lines = b"".join(pending).decode("latin-1").split("\n")
@@ -261,6 +285,8 @@ def _header_lines(stream: Iterator[bytes], label: str) -> list[str]:
                     path=label,
                     line=1,
                 )
+            if not line.strip():
+                raise InputError("a blank line in the header", path=label, line=number)
             if not line.startswith("#"):
                 raise InputError(
                     "the line #CHROM POS ID REF ALT QUAL FILTER INFO is missing before this line",

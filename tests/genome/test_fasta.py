@@ -369,6 +369,33 @@ def test_an_empty_contig(tmp_path: Path) -> None:
     assert fasta.codes("c", -1, 1).tolist() == [4, 4]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\n\n\n"])
+@pytest.mark.parametrize("lines", ["GATTACA", "GATTACA\nGATT", "GATTACA\n\nGATT", "GA\nGATT"])
+def test_blank_lines_before_a_sequence(tmp_path: Path, lines: str, blank: str, end: str) -> None:
+    path = tmp_path / "genome.fa"
+    path.write_bytes(f">a\n{blank}ACGT\n>b\n{blank}{lines}{end}".encode())
+    fasta = Fasta(path)
+    expected = lines.replace("\n", "")
+    assert fasta.lengths == {"a": 4, "b": len(expected)}
+    assert fasta.fetch("a", 0, 4) == "ACGT" and fasta.fetch("b", 0, len(expected)) == expected
+    assert fasta.fetch("b", 1, 3) == expected[1:3]
+
+
+@pytest.mark.parametrize(
+    "name", [b"chr\x1e1", b"chr\x85", b"chr\xe9", "chré".encode(), "a\u2028b".encode(), b"\x01", b"'\""]
+)
+@pytest.mark.parametrize("text", [b"ACGT\nACGT\n", b"ACG\nACGTA\n"])
+def test_names_of_any_bytes(tmp_path: Path, name: bytes, text: bytes) -> None:
+    path = tmp_path / "genome.fa"
+    path.write_bytes(b">first\nA\n>" + name + b" words\n" + text)
+    for _ in range(2):
+        fasta = Fasta(path)
+        found = fasta.names[1]
+        assert found.encode() == name or found.encode("latin-1") == name
+        assert fasta.fetch(found, 0, 8) == "ACGTACGT" or fasta.fetch(found, 0, 8) == "ACGACGTA"
+
+
 @pytest.mark.data
 def test_the_yeast_genome(reference_data: Path) -> None:
     fasta = Fasta(reference_data / "data" / "yeast" / "sacCer3.fa.gz")

@@ -188,6 +188,31 @@ def test_windows_are_windows_of_the_haplotypes(fasta: Fasta, data: st.DataObject
     assert alternate == anchored.replace("R", "N")
 
 
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_spellings_of_one_change_become_one_allele(fasta: Fasta, data: st.DataObject) -> None:
+    """More bases on either side and letters of either case make no difference."""
+    length = fasta.lengths["chr1"]
+    start = data.draw(st.integers(24, length - 1))
+    ref = fasta.fetch("chr1", start, min(length, start + data.draw(st.integers(1, 12))))
+    alt = data.draw(st.text("ACGT", min_size=1, max_size=12))
+    reader = AlleleReader(fasta, ContigMap(fasta.names))
+    left, right = data.draw(st.integers(0, 24)), data.draw(st.integers(0, 24))
+    right = min(right, length - start - len(ref))
+    before = fasta.fetch("chr1", start - left, start)
+    behind = fasta.fetch("chr1", start + len(ref), start + len(ref) + right)
+    (one,) = split(reader, start + 1, ref, alt)
+    (other,) = split(
+        reader, start - left + 1, (before + ref + behind).lower(), before + alt + behind.swapcase(), chrom="1"
+    )
+    assert (one.status, one.contig, *one[9:]) == (other.status, other.contig, *other[9:])
+    if one.ok:
+        reference, changed = whole(fasta, one)
+        assert changed == reference[:start] + alt + reference[start + len(ref) :]
+    else:
+        assert ref == alt
+
+
 def test_the_documentation_lists_every_status_with_its_meaning() -> None:
     page = (Path(__file__).parents[2] / "docs" / "input-files.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]

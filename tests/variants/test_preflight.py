@@ -69,6 +69,14 @@ def test_header_only_is_empty_with_a_warning(write: Write, reader: AlleleReader)
     assert "no records" in summary.warnings[0]
 
 
+def test_a_last_line_without_an_end_is_warned_of(write: Write, reader: AlleleReader, fasta: Fasta) -> None:
+    body = b"".join(snvs(fasta, 5))
+    assert scan(open_vcf(write(body)), reader).warnings == []
+    summary = scan(open_vcf(write(body[:-1])), reader)
+    assert summary.records == 5
+    assert summary.warnings[0].startswith("line 7, the last of the VCF, has no line end; if the file was cut")
+
+
 def test_a_fault_on_the_last_line_stops(write: Write, reader: AlleleReader, fasta: Fasta) -> None:
     with pytest.raises(InputError, match="POS 'x'"):
         scan(open_vcf(write(b"".join(snvs(fasta, 50)) + b"chr1\tx\t.\tA\tC\t.\t.\t.\n")), reader)

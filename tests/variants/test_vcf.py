@@ -12,9 +12,12 @@ from pathlib import Path
 import pysam
 import pysam.bcftools
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gexpr.errors import InputError
 from gexpr.variants.vcf import VcfRecord, open_vcf
+from gexpr.writers.output import BgzfFile
 
 Write = Callable[..., Path]
 RECORD = b"chr1\t5\trs1\tA\tC\t.\t.\t.\n"
@@ -176,6 +179,10 @@ def test_a_pipe_is_spooled(tmp_path: Path, header: bytes) -> None:
         (b"chr1\t5\trs1\tA\tC,,G\t.\t.\t.", "empty allele"),
         (b"chr1\t5\trs1\tA\tC,\t.\t.\t.", "empty allele"),
         (b"chr1\t5\trs1\tA\tC\t.\t.\t\0", "NUL byte"),
+        (b"chr1\r\t5\trs1\tA\tC\t.\t.\t.", "carriage return inside"),
+        (b"chr1\t5\trs\r1\tA\tC\t.\t.\t.\r", "carriage return inside"),
+        (b"chr1\t5\trs1\tA\tC\r,G\t.\t.\t.", "carriage return inside"),
+        (b"chr1\t5\r\trs1\tA\tC\t.\t.\t.", "POS"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -191,6 +198,66 @@ def test_bad_lines(write: Write, line: bytes, words: str, packed: bool) -> None:
 def test_text_cut_in_the_middle_of_a_line(write: Write, end: bytes) -> None:
     with pytest.raises(InputError, match="ends in the middle") as caught:
         records(write(RECORD + end))
+    assert caught.value.line == 4
+
+
+def test_a_last_line_without_an_end_is_remembered(write: Write) -> None:
+    for body, line in (
+        (RECORD + RECORD, None),
+        (RECORD + RECORD[:-1], 4),
+        (RECORD + b"\r\n\r", None),
+        (b"", None),
+    ):
+        source = open_vcf(write(body))
+        assert source.open_end is None
+        assert len(list(source.records())) == body.count(b"chr1") and source.open_end == line
+
+
+def test_text_cut_anywhere(write: Write, header: bytes) -> None:
+    """An error, or a cut at a line's end, or one in the last column, which is remembered."""
+    whole = header + many(12)
+    read = errors = 0
+    for cut in range(len(whole)):
+        try:
+            source = open_vcf(write(header=whole[:cut]))
+            found = list(source.records())
+        except InputError:
+            errors += 1
+            assert cut < len(header) or whole[:cut].rpartition(b"\n")[2].count(b"\t") < 7
+            continue
+        read += 1
+        complete = whole[:cut].count(b"\n") - 2
+        if cut < len(header):
+            assert found == [] and cut == len(header) - 1
+        elif whole[:cut].endswith(b"\n"):
+            assert len(found) == complete and source.open_end is None
+        else:
+            assert len(found) == complete + 1 and source.open_end == complete + 3
+    assert errors > 200 and read > 200
+
+
+def test_compressed_text_cut_anywhere_is_an_error(write: Write, header: bytes) -> None:
+    path = write(header=header + many(12))
+    for raw in (gzip.compress(path.read_bytes()), bgzip(path).read_bytes()):
+        for cut in range(len(raw)):
+            path.write_bytes(raw[:cut])
+            with pytest.raises(InputError):
+                records(path)
+
+
+def test_a_carriage_return_in_columns_that_are_not_read(write: Write) -> None:
+    assert len(records(write(RECORD + RECORD.replace(b"\t.\n", b"\tX=a\rb\n") + RECORD))) == 3
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_without_end(write: Write, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gexpr.variants.vcf.MAX_LINE", 5_000_000)
+    assert len(records(write(RECORD + RECORD[:-1] + b"x" * 4_000_000 + b"\n"))) == 2
+    path = write(RECORD + RECORD[:-1] + b"x" * 9_000_000)
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match="more than 5,000,000 bytes") as caught:
+        records(path)
     assert caught.value.line == 4
 
 
@@ -211,7 +278,7 @@ def test_nul_byte_far_into_a_file(write: Write) -> None:
         (b"##source=x\n##fileformat=VCFv4.2\n", "fileformat", 1),
         (b"##fileformat=BED\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n", "fileformat", 1),
         (b"##fileformat=VCFv4.2\n" + RECORD, "#CHROM .* is missing", 2),
-        (b"##fileformat=VCFv4.2\n\n" + RECORD, "#CHROM .* is missing", 2),
+        (b"##fileformat=VCFv4.2\n\n" + RECORD, "a blank line in the header", 2),
         (b"##fileformat=VCFv4.2\n##x=y\n", "ends before the line #CHROM", 2),
         (b"##fileformat=VCFv4.2", "ends before the line #CHROM", 1),
         (b"##fileformat=VCFv4.2\n#CHROM POS ID REF ALT QUAL FILTER INFO\n", "separated by spaces", 2),
@@ -241,7 +308,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["eof_marker", "block_boundary", "mid_block", "mid_header", "flipped", "tail"]
+    "where", ["eof_marker", "block_boundary", "mid_block", "mid_header", "flipped", "flags", "tail"]
 )
 def test_damaged_bgzf(write: Write, where: str) -> None:
     path = bgzip(write(many(6000)))
@@ -259,6 +326,8 @@ def test_damaged_bgzf(write: Write, where: str) -> None:
         raw = raw[: starts[3] + 7]
     elif where == "flipped":
         raw[starts[3] + 200] ^= 4
+    elif where == "flags":
+        raw[starts[3] + 3] |= 2  # says that a checksum of the header follows, which is not there
     else:
         raw, expected = raw + b"rubbish in the tail", len(raw)
     path.write_bytes(raw)
@@ -355,6 +424,69 @@ def test_any_damage_inside_a_bcf_is_an_input_error(bcf: Path, tmp_path: Path) ->
 
 
 # --- anything at all -----------------------------------------------------------------------
+
+SPELLING = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\t\n\r\0"), min_size=1, max_size=8
+)
+ALLELE = st.one_of(
+    st.text("ACGTNacgtn", min_size=1, max_size=9),
+    st.sampled_from(["<DEL>", "*", ".", "<NON_REF>", "G]17:198[", ".A", "<C:x>"]),
+)
+RECORDS = st.lists(
+    st.builds(
+        lambda chrom, pos, name, ref, alts, rest: (chrom, pos, name, ref, tuple(alts), rest),
+        SPELLING.filter(lambda text: not text.startswith("#")),
+        st.one_of(st.integers(0, 300), st.integers(0, 10**18 - 1)),
+        SPELLING,
+        ALLELE,
+        st.lists(ALLELE, min_size=1, max_size=4),
+        st.lists(SPELLING, min_size=3, max_size=3),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=RECORDS,
+    end=st.sampled_from(["\n", "\r\n"]),
+    tail=st.sampled_from(["", "\n", "\n\n\r\n"]),
+    packing=st.sampled_from([None, "gzip", "members", "bgzf"]),
+    pieces=st.integers(1, 60),
+    samples=st.integers(0, 2),
+)
+def test_what_is_written_is_read(
+    tmp_path: Path, rows: list, end: str, tail: str, packing: str | None, pieces: int, samples: int
+) -> None:
+    """Any records, in any storage, with either line end: as they were written, with their lines."""
+    columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
+    columns += ["FORMAT", *"xy"[:samples]] if samples else []
+    lines = ["##fileformat=VCFv4.3", "##source=x", "\t".join(columns)]
+    for chrom, pos, name, ref, alts, rest in rows:
+        fields = [chrom, str(pos), name, ref, ",".join(alts), *rest]
+        lines.append("\t".join([*fields, *["GT", "0|1", "1|1"][: samples + 1 if samples else 0]]))
+    content = (end.join(lines) + (end if tail or not rows else "") + tail).encode()
+    if packing == "gzip":
+        content = gzip.compress(content)
+    elif packing:
+        size = len(content) // pieces + 1
+        parts = [content[at : at + size] for at in range(0, len(content), size)]
+        if packing == "members":
+            content = b"".join(map(gzip.compress, parts))
+        else:
+            target = io.BytesIO()
+            writer = BgzfFile(target)
+            for part in parts:
+                writer._write_block(part)
+            writer.finish()
+            content = target.getvalue()
+    path = tmp_path / "any.vcf"
+    path.write_bytes(content)
+    source = open_vcf(path)
+    found = list(source.records())
+    assert found == [VcfRecord(i, *row[:5]) for i, row in enumerate(rows, 4)]
+    assert source.samples == list("xy"[:samples])
+    assert source.open_end == (len(rows) + 3 if rows and not tail else None)
 
 
 def test_any_damage_to_text_is_read_or_is_an_input_error(write: Write, header: bytes) -> None:
