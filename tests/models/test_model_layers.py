@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
 import torch.nn.functional as F
 
@@ -34,6 +37,20 @@ def test_softmax_pool_is_a_softmax_over_the_pair() -> None:
     pairs = x.unflatten(1, (4, 2))
     expected = (pairs * (pairs @ pool.weight.T).softmax(2)).sum(2)
     torch.testing.assert_close(pool(x), expected)
+
+
+def test_softmax_pool_starts_at_twice_the_identity() -> None:
+    assert torch.equal(SoftmaxPool(3).weight, 2 * torch.eye(3))
+
+
+def test_a_layer_without_memory_does_not_import_the_compiler() -> None:
+    """Checkpoints are opened on the meta device; the import would double the time a process takes to start."""
+    program = (
+        "import sys, torch; from gexpr.models.layers import SoftmaxPool\n"
+        "with torch.device('meta'): SoftmaxPool(3)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_max_pool() -> None:
