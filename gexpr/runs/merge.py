@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gexpr.errors import InputError
+from gexpr.errors import ConfigError, InputError
 from gexpr.runs import predict, score_variants
 from gexpr.runs.control import Outcome, Sink, merge
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog
@@ -53,6 +53,8 @@ def merge_run(
             return score_variants.ScoreSink(claimed, plan, known, long=long, top=top)
     elif manifest.command == predict.COMMAND:
         chosen = output_format(output, format, predictions.SUFFIXES)
+        if long:
+            raise ConfigError("--long is a form of TSV of scores; this is a run of gexpr predict")
 
         def open_sink(claimed: AtomicOutput, plan: Manifest) -> Sink:
             return predict.PredictSink(claimed, plan, chosen)
