@@ -44,7 +44,7 @@ def test_softmax_pool_starts_at_twice_the_identity() -> None:
 
 
 def test_a_layer_without_memory_does_not_import_the_compiler() -> None:
-    """Checkpoints are opened on the meta device; the import would double the time a process takes to start."""
+    """Checkpoints are opened on the meta device; the import would double the time that a process needs."""
     program = (
         "import sys, torch; from gexpr.models.layers import SoftmaxPool\n"
         "with torch.device('meta'): SoftmaxPool(3)\n"
