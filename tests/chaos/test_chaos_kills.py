@@ -1,0 +1,167 @@
+"""``kill -9`` at any moment: finished blocks are sound, nothing is half there, and a rerun completes.
+
+The promise is about bytes: the output of a run that was killed many times and continued with other
+numbers of shards has the SHA-256 of one that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from chaos_tools import (
+    Gexpr,
+    World,
+    check_parts,
+    file_events,
+    killed_at_the_end,
+    run,
+    sha256,
+    unfinished,
+)
+
+from gexpr.runs.directory import RunDirectory
+
+pytestmark = pytest.mark.chaos
+
+KILLS = 10
+
+
+def command(world: World, kind: str) -> Callable[..., list[str]]:
+    """The command line of a kind of run, in small blocks."""
+    if kind.startswith("predict"):
+        return functools.partial(world.predict, "--block-rows", "2")
+    return functools.partial(world.score, "--block-rows", "12")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, float]]:
+    """Kind of run -> SHA-256 of its output, and the seconds that it takes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    found = {}
+    for kind in KINDS:
+        output = f"{kind.split()[0]}.{kind.split()[1]}"
+        for _ in range(2):  # the first one fills caches
+            started = time.monotonic()
+            result = run(command(world, kind)("-o", output, "--force"), folder)
+            assert result.code == 0, result.err
+        found[kind] = sha256(folder / output), time.monotonic() - started
+    assert not list(folder.glob("*.run")) and not unfinished(folder)
+    return found
+
+
+KINDS = ["score-variants h5", "score-variants tsv", "predict h5", "predict tsv.gz"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        ("score-variants h5", 0),
+        ("score-variants h5", 1),
+        ("score-variants tsv", 2),
+        ("score-variants tsv", 3),
+        ("predict h5", 4),
+        ("predict tsv.gz", 5),
+    ],
+)
+def test_killed_at_random(
+    kind: str, seed: int, world: World, undisturbed: dict[str, tuple[str, float]], tmp_path: Path
+) -> None:
+    """Whole runs, shards of changing counts and merges are killed at random until enough have died."""
+    expected, seconds = undisturbed[kind]
+    base = command(world, kind)
+    draw = random.Random(seed)
+    output = tmp_path / f"out.{kind.split()[1]}"
+    run_dir = Path(f"{output}.run")
+    killed = completed = 0
+    finished: set[int] = set()
+
+    def check() -> None:
+        """What holds after every death."""
+        nonlocal completed, finished
+        if output.exists():
+            # It had its name already; what was killed is the removal of the run directory.
+            assert sha256(output) == expected
+            output.unlink()
+            completed += 1
+            finished = set()
+        now = check_parts(run_dir)
+        assert now >= finished or not (run_dir / "manifest.json").exists(), "a finished block was lost"
+        finished = now if (run_dir / "manifest.json").exists() else set()
+
+    def strike(commands: list[list[str]], within: float = seconds) -> None:
+        """Start processes and kill each at its moment."""
+        nonlocal killed
+        running = [Gexpr(each, tmp_path).started() for each in commands]
+        with killed_at_the_end(running):
+            started = time.monotonic()
+            moments = sorted((draw.uniform(0.1, 1.0) * within, i) for i in range(len(running)))
+            for moment, i in moments:
+                time.sleep(max(0.0, started + moment - time.monotonic()))
+                running[i].send(signal.SIGKILL)
+            for each in running:
+                result = each.wait()
+                assert result.code in (0, -signal.SIGKILL), result
+                killed += result.code == -signal.SIGKILL
+        check()
+
+    rounds = 0
+    while killed < KILLS:
+        rounds += 1
+        assert rounds < 20 * KILLS, f"only {killed} processes could be killed in time"
+        count = draw.choice([None, None, 2, 3, 5])
+        if finished and len(finished) == RunDirectory(run_dir).manifest().blocks:
+            strike([["merge", str(run_dir), "-o", str(output), "--quiet"]], within=0.3 * seconds)
+        elif count is None:
+            strike([base("-o", str(output))])
+        else:
+            shards = draw.sample(range(count), k=min(2, count))
+            strike([base("-o", str(output), "--shard", f"{i}/{count}") for i in shards])
+
+    for i in range(2):
+        result = run(base("-o", str(output), "--shard", f"{i}/2"), tmp_path)
+        assert result.code == 0, result.err
+    check_parts(run_dir)
+    result = run(["merge", str(run_dir), "-o", str(output), "--quiet"], tmp_path)
+    assert (result.code, result.err) == (0, "")
+    assert sha256(output) == expected
+    assert not run_dir.exists() and unfinished(tmp_path) == []
+
+
+def test_killed_before_every_change_to_a_file(world: World, tmp_path: Path) -> None:
+    """Every kind of step is once the last: cache, folders, locks, logs, manifest, parts, output, removal."""
+    lines = world.vcf.read_text().splitlines(keepends=True)
+    (tmp_path / "v.vcf").write_text("".join(lines[:14]))
+    base = world.score("--block-rows", "12", "-o", "out", "--format", "tsv", vcf=tmp_path / "v.vcf")
+
+    def attempt(name: str, kill_at: int | None) -> tuple[Path, list[str], int]:
+        folder = tmp_path / name
+        folder.mkdir()
+        log = str(tmp_path / f"{name}.events")
+        result = run(base, folder, before=functools.partial(file_events, log, kill_at, str(folder)))
+        events = Path(log).read_text().replace(str(folder), "").splitlines()
+        return folder, [re.sub(r"[0-9]+|(?<=new-)\w+", "N", event) for event in events], result.code
+
+    folder, events, code = attempt("undisturbed", None)
+    assert code == 0
+    expected = sha256(folder / "out")
+    steps = {event: number for number, event in reversed(list(enumerate(events)))}
+    for step in ("os.link /out.run/.manifest", "os.rename /out.run/parts/", "os.rename /.out", "os.rmdir"):
+        assert any(event.startswith(step) for event in steps), events
+    # The last of several counts too: the part after which nothing is left to compute.
+    last = max(number for number, event in enumerate(events) if event.startswith("os.rename /out.run/parts"))
+    for number in sorted({*steps.values(), last}):
+        folder, seen, code = attempt(f"kill{number}", number)
+        assert (code, len(seen)) == (-signal.SIGKILL, number + 1), (events[number], code)
+        check_parts(folder / "out.run")
+        if not (folder / "out").exists():
+            result = run(base, folder)
+            assert result == (0, "", ""), (events[number], result)
+            assert not (folder / "out.run").exists() and unfinished(folder) == [], events[number]
+        assert sha256(folder / "out") == expected, events[number]
