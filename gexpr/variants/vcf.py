@@ -285,6 +285,12 @@ def _header_lines(stream: Iterator[bytes], label: str) -> list[str]:
                     path=label,
                     line=1,
                 )
+            if number == 1 and "\r" in line[:-1]:
+                raise InputError(
+                    "lines end with carriage returns alone; write them anew with newlines (tr '\\r' '\\n')",
+                    path=label,
+                    line=1,
+                )
             if not line.strip():
                 raise InputError("a blank line in the header", path=label, line=number)
             if not line.startswith("#"):

@@ -380,11 +380,12 @@ def test_a_folder_that_leads_to_itself(tmp_path: Path, child: Child) -> None:
     assert "no checkpoint" in refusal(child, tmp_path / "loop")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tracks.tsv", "."])
 def test_files_that_cannot_be_read(name: str, checkpoint: Path) -> None:
     (checkpoint / name).chmod(0)
     try:
+        if os.access(checkpoint / name, os.R_OK):
+            pytest.skip("this user reads everything")
         for function in (checkpoints.describe, checkpoints.load):
             with pytest.raises(GexprError, match="Permission denied"):
                 function(checkpoint)
