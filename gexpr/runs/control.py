@@ -528,10 +528,23 @@ def _stream_parts(
 
 @contextlib.contextmanager
 def _temporary_directory() -> Iterator[RunDirectory]:
-    path = tempfile.mkdtemp(prefix="gexpr-")
+    """A run directory among the system's temporary files, removed in the end.
+
+    Raises:
+        GexprError: it cannot be written; the message says how to choose another place.
+    """
+    hint = "set TMPDIR to a folder with enough space"
+    try:
+        path = tempfile.mkdtemp(prefix="gexpr-")
+    except OSError as error:
+        raise GexprError(f"cannot make a temporary folder: {error.strerror or error}; {hint}") from None
     try:
         directory = RunDirectory(path)
         directory.create()
         yield directory
+    except GexprError as error:
+        if isinstance(error.__cause__, OSError) and path in str(error):
+            raise GexprError(f"{error}; {hint}") from error.__cause__
+        raise
     finally:
         shutil.rmtree(path, ignore_errors=True)

@@ -149,7 +149,7 @@ class RunDirectory:
             raise GexprError(
                 f"cannot make the run directory {self.path}: {error.strerror or error}; "
                 "--run-dir puts it elsewhere"
-            ) from None
+            ) from error
 
     def exists(self) -> bool:
         """Whether a run has been planned here."""
