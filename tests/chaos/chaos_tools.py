@@ -258,7 +258,7 @@ class World(NamedTuple):
 
 
 def make_world(folder: Path) -> World:
-    """A tiny checkpoint, a genome, 264 alleles of 96 records (some unscored) and 36 regions."""
+    """A tiny checkpoint, a genome, 240 alleles of 96 records (some unscored) and 36 regions."""
     save_tiny_checkpoint(folder / "tiny")
     write_fasta(folder / "g.fa", {"chr1": SEQUENCE})
     records = []
