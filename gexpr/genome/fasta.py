@@ -3,7 +3,8 @@
 Index files and, where a file cannot be read by position as it is, an unpacked copy live in the
 cache folder: ``<cache>/fasta/<hash of path>-<hash of size and modification time>/``. An entry is
 valid for exactly that absolute path, size and modification time; it holds the digest too, so
-that a genome is read in full once and not again until the file changes.
+that a genome is read in full once and not again until the file changes. A checksum over its index
+and its description tells when it was damaged; it is then made again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from gexpr.genome.compressed import bgzf_block, open_binary, reject_foreign, sni
 
 _PIECE = 1 << 16
 _KEPT_PIECES = 64
-_FORMAT = 1
+_FORMAT = 2
 _DAY = 86_400
 
 
@@ -122,6 +123,8 @@ class Fasta:
         folder = self._entry
         try:
             described = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+            if described.pop("checksum") != _entry_checksum(folder, described):
+                return False
             entries = fasta_index.read_fai(folder / "sequence.fai")
             digest = str(described["digest"])
             sequence = str(folder / "sequence.fa") if described["unpacked"] else self.path
@@ -169,7 +172,11 @@ class Fasta:
                 "bgzf": bgzf,
                 "sequence_size": os.path.getsize(folder / "sequence.fa") if unpacked else self._state[0],
             }
+            described["checksum"] = _entry_checksum(folder, described)
             (folder / "entry.json").write_text(json.dumps(described), encoding="utf-8")
+            for path in folder.iterdir():
+                with open(path, "rb") as written:
+                    os.fsync(written.fileno())
             self.check_unchanged()
             if entry.exists() and not self._use_entry():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -311,6 +318,15 @@ class Fasta:
                 raise InputError(f"the index {index} does not fit this FASTA; delete it", path=self.path)
         assert self._digest is not None
         return self._digest
+
+
+def _entry_checksum(folder: Path, described: dict[str, Any]) -> str:
+    """SHA-256 over a cache entry's description and index files (not over an unpacked copy)."""
+    sha = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in ("sequence.fai", "sequence.gzi"):
+        if (folder / name).is_file():
+            sha.update((folder / name).read_bytes())
+    return sha.hexdigest()
 
 
 def _check_end(handle: Any, label: str) -> None:

@@ -92,6 +92,25 @@ def test_mutants_of_index_files(form: str, tmp_path: Path, child: Child) -> None
         assert expected is not None and answer["sequences"] == expected["sequences"], number
 
 
+@pytest.mark.parametrize("form", ["plain", "bgzf", "gzip"])
+def test_mutants_of_the_cache(form: str, tmp_path: Path, child: Child) -> None:
+    """What a crash or a bad disk left in the cache folder is made again, not believed."""
+    path, cache = tmp_path / "genome.fa", tmp_path / "cache"
+    content = good_fasta()
+    path.write_bytes({"plain": bytes, "bgzf": bgzf, "gzip": gzip.compress}[form](content))
+    first = child.ask("fasta", path=str(path), cache=str(cache))
+    assert (
+        first["outcome"] == "accepted" and first["sequences"] == (fasta_content(content) or {})["sequences"]
+    )
+    (entry,) = (cache / "fasta").iterdir()
+    names = sorted(each.name for each in entry.iterdir() if each.name != "sequence.fa")
+    assert len(names) == (3 if form == "bgzf" else 2)
+    for number in range(MUTANTS):
+        damaged = entry / names[number % len(names)]
+        damaged.write_bytes(mutate(damaged.read_bytes(), f"{form} {number}", BYTES)[1])
+        assert child.ask("fasta", path=str(path), cache=str(cache)) == first, (number, damaged.name)
+
+
 @pytest.mark.parametrize("part", ["config.json", "the header of the weights", "the weights"])
 def test_mutants_of_checkpoints(part: str, tmp_path: Path, child: Child) -> None:
     """The digest is made to fit, so that more than the digest is tried."""
