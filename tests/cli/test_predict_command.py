@@ -31,7 +31,9 @@ def invoke(*arguments: str, **settings) -> Result:
 def test_defaults_and_every_option() -> None:
     with mock.patch(CALL) as call:
         assert invoke("-c", "net", "-f", "g.fa", "-o", "o.h5", "r.bed").exit_code == 0
-        text = "--format npz -t 0-1 --no-rc --shifts 0,2 --no-unsquash --batch-size 3 --device cpu"
+        text = (
+            "--format npz -t 0-1 --no-rc --shifts 0,2 --no-unsquash --batch-size 3 --auto-batch --device cpu"
+        )
         rest = "--precision fp16 --threads 2 --dtype float16 --contig-aliases n.tsv --quiet example"
         run = "--run-dir work --shard 1/3 --block-rows 9 --keep-run --force --workers 2"
         result = invoke("-c", "net", "-f", "example", "-o", "o", *text.split(), *run.split(), *rest.split())
@@ -41,7 +43,7 @@ def test_defaults_and_every_option() -> None:
     )
     bed, fasta, output, options, how = call.call_args_list[1].args
     assert bed.endswith(".bed") and Path(bed).is_file() and Path(fasta).is_file() and output == "o"
-    model = ModelOptions("net", "0-1", False, (0, 2), 3, "cpu", "fp16", 2, False)
+    model = ModelOptions("net", "0-1", False, (0, 2), 3, "cpu", "fp16", 2, False, True)
     assert options == PredictOptions(model=model, contig_aliases="n.tsv", format="npz", dtype="float16")
     expected = RunOptions("work", Shard(1, 3), block_rows=9, keep_run=True, force=True, workers=2)
     assert how == expected
@@ -59,6 +61,17 @@ def test_sums_on_standard_output_from_standard_input(tmp_path: Path) -> None:
     assert row[:5] == ["chr1", "500", "600", "peak", "."] and all(float(value) > 0 for value in row[5:])
     bad = invoke(*given, "--device", "cpu", "-", input="chr1\t600\t500\n")
     assert bad.exit_code == 1 and bad.stderr.startswith("error: standard input, line 1:")
+
+
+def test_a_dry_run_calls_nothing_else() -> None:
+    lines = ["6 regions"]
+    patch = mock.patch("gexpr.runs.dry_run.dry_run_predictions", return_value=lines)
+    with mock.patch(CALL) as call, patch as dry:
+        result = invoke("-c", "net", "-f", "g.fa", "-o", "o.h5", "--dry-run", "r.bed")
+    assert result.exit_code == 0 and result.stdout.splitlines() == lines
+    call.assert_not_called()
+    options = PredictOptions(model=ModelOptions("net"))
+    dry.assert_called_once_with("r.bed", "g.fa", "o.h5", options, RunOptions())
 
 
 def test_help_teaches() -> None:

@@ -70,8 +70,8 @@ def test_defaults() -> None:
 def test_every_option() -> None:
     text = (
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
-        "--shifts -1,0,1 --no-unsquash --batch-size 3 --device cuda:1 --precision tf32 --threads 2 "
-        "--average scores --dtype float16 --long "
+        "--shifts -1,0,1 --no-unsquash --batch-size 3 --auto-batch --device cuda:1 --precision tf32 "
+        "--threads 2 --average scores --dtype float16 --long "
         "--max-allele-length 50 --max-ref-mismatch 0.5 --allow-unknown-contigs "
         "--contig-aliases names.tsv --top 7 --strict --run-dir work --block-rows 9 --restart --keep-run "
         "--force --workers 3 --cluster local --quiet -"
@@ -95,6 +95,7 @@ def test_every_option() -> None:
                 precision="tf32",
                 threads=2,
                 unsquash=False,
+                auto_batch=True,
             ),
             statistics=("SAD", "logFC"),
             pseudocount=0.5,
@@ -120,6 +121,16 @@ def test_every_option() -> None:
             cluster="local",
         ),
     )
+
+
+def test_a_dry_run_calls_nothing_else() -> None:
+    lines = ["1,195 alleles", "some minutes"]
+    with mock.patch(CALL) as call, mock.patch("gexpr.runs.dry_run.dry_run_scores", return_value=lines) as dry:
+        result = invoke(*NEEDED[:4], "--dry-run", "--workers", "2", "v.vcf")
+    assert result.exit_code == 0 and result.stdout.splitlines() == lines
+    call.assert_not_called()
+    expected = ScoreOptions(model=ModelOptions("net"))
+    dry.assert_called_once_with("v.vcf", "g.fa", None, expected, RunOptions(workers=2))
 
 
 def test_a_shard_needs_no_output_and_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
