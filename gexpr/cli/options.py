@@ -215,7 +215,14 @@ def run_control(function: Command) -> Command:
         run = {name: values.pop(name) for name in names}
         if run["shard"] is None and values["output"] is None and not values["dry_run"]:
             raise click.UsageError("Missing option '--output' / '-o' (only a --shard can do without).")
-        return function(run=run, **values)
+        if values["output"] == "-" or values["dry_run"]:
+            return function(run=run, **values)
+        # The imports take seconds: a signal that comes meanwhile must not kill the process.
+        from gexpr.runs.signals import Stopper
+
+        with Stopper() as stopper:
+            stopper.hint = "this process has computed nothing yet; the same command continues"
+            return function(run=run, **values)
 
     decorators = (
         click.option(

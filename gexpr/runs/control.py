@@ -25,7 +25,7 @@ from gexpr.runs import rates
 from gexpr.runs.blocks import BlockDone, BlockRunner, BlockTask, run_in_processes
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog, command_line, name_blocks
 from gexpr.runs.shards import Shard
-from gexpr.runs.signals import Stopper, terminable
+from gexpr.runs.signals import StopNow, Stopper, terminable
 from gexpr.writers.output import AtomicOutput, refuse_input
 from gexpr.writers.parts import DamagedPartError, Part
 
@@ -187,8 +187,6 @@ def run_task(
             with directory.locked(f"shard-{shard.index}-of-{shard.count}"):
                 directory.clean()
                 return _run(make_task, open_sink, output, run, directory, stopper, inputs, unit)
-        except Interrupted:
-            raise
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise GexprError(f"{place}{error.strerror or error}") from error
@@ -238,7 +236,7 @@ def _run(
                 f"shard {shard_name}: {len(mine):,} blocks done; {done:,} of {manifest.blocks:,} blocks of "
                 f"{directory.path} are finished{merge_hint if done == manifest.blocks else ''}"
             )
-    except Interrupted:
+    except (Interrupted, StopNow):
         how = "interrupted"
         raise
     finally:
@@ -264,6 +262,8 @@ def _plan(task: BlockTask, directory: RunDirectory, run: RunOptions) -> Manifest
     fingerprint = task.fingerprint()
     if not directory.exists():
         rows, content = task.plan()
+        # The plan has to be that of the files whose digests it bears.
+        task.check_inputs()
         block_rows = run.block_rows or task.default_block_rows(rows)
         # Two processes may have planned at the same time; both then go on with the first one's plan.
         directory.agree(Manifest(task.command, fingerprint, rows, block_rows, content))

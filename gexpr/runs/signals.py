@@ -16,6 +16,13 @@ STOPPING = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 """Signals that a resumable run takes as a request to stop."""
 
 
+class StopNow(BaseException):
+    """Raised where a signal strikes; no ``except Exception`` on the way may take it for a fault.
+
+    :class:`Stopper` and :func:`terminable` turn it into the error that the user sees.
+    """
+
+
 class Terminated(GexprError):
     """A signal asked the process to end; what was being written has been removed."""
 
@@ -38,9 +45,12 @@ def terminable() -> Iterator[None]:
         while taken:
             signal.signal(taken.pop(), signal.SIG_DFL)
 
+    received: list[int] = []
+
     def stop(number: int, _frame: FrameType | None) -> None:
         restore()
-        raise Terminated(number)
+        received.append(number)
+        raise StopNow
 
     try:
         if threading.current_thread() is threading.main_thread():
@@ -50,18 +60,26 @@ def terminable() -> Iterator[None]:
                     signal.signal(number, stop)
                     taken.append(number)
         yield
+    except StopNow:
+        if not received:
+            raise
+        raise Terminated(received[0]) from None
     finally:
         restore()
+
+
+def _is_stopper(handler: Any) -> bool:
+    return isinstance(getattr(handler, "__self__", None), Stopper)
 
 
 class Stopper:
     """Makes a run end between two blocks when a signal asks for it; use as a context manager.
 
     Inside :meth:`finishing` the first signal is only remembered, and the caller asks for
-    :attr:`stopping` when its block is finished; elsewhere it raises
-    :class:`~gexpr.errors.Interrupted` (exit code 75) where it strikes. A second signal ends the
-    process at once, with the system's own code. Ignored signals stay ignored, and in a thread
-    other than the main one nothing is taken over.
+    :attr:`stopping` when its block is finished; elsewhere the work ends where it strikes, with
+    :class:`~gexpr.errors.Interrupted` (exit code 75). A second signal ends the process at once,
+    with the system's own code. Ignored signals stay ignored, and in a thread other than the main
+    one nothing is taken over. Inside another Stopper, this one takes its place.
     """
 
     def __init__(self) -> None:
@@ -78,7 +96,7 @@ class Stopper:
                 if number is None:
                     continue
                 handler = signal.getsignal(number)
-                if handler in (signal.SIG_DFL, signal.default_int_handler):
+                if _is_stopper(handler) or handler in (signal.SIG_DFL, signal.default_int_handler):
                     self._before[number] = handler
                     signal.signal(number, self._receive)
         return self
@@ -90,15 +108,18 @@ class Stopper:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # After a first signal the next one ends the process, whatever is further out.
+            signal.signal(number, signal.SIG_DFL if self.stopping and _is_stopper(handler) else handler)
         self._before.clear()
+        if kind is StopNow and self.stopping:
+            raise self.interrupted() from None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         for taken in self._before:
             signal.signal(taken, signal.SIG_DFL)
         self._received = number
         if not self._working:
-            raise self.interrupted()
+            raise StopNow
         # RuntimeError: the signal came while this process was writing to the same stream.
         with suppress(RuntimeError, OSError):
             logs.info(f"{signal.Signals(number).name}: finishing what is under way; once more stops at once")
