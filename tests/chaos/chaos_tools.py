@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -319,12 +320,9 @@ def file_events(log: str, kill_at: int | None, folder: str) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        writes = (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if not writes and event not in changes:
+        if event not in changes and not (event == "open" and _writes(arguments)):
             return
-        path = os.path.abspath(os.fsdecode(arguments[0])) if not isinstance(arguments[0], int) else ""
+        path = os.path.abspath(_path(arguments))
         if not path.startswith(folder):
             return
         os.write(file, f"{event} {path}\n".encode())
@@ -333,6 +331,49 @@ def file_events(log: str, kill_at: int | None, folder: str) -> None:
         count += 1
 
     sys.addaudithook(hook)
+
+
+def at_event(event: str, path: str, number: int, action: Callable[[], object]) -> None:
+    """In this process, do something just before something else happens; so that no test has to be quick.
+
+    Args:
+        event: an audit event: ``os.rename``, ``os.remove``, ...; ``open`` is for reading, ``write`` an open
+            for writing.
+        path: a regular expression for the end of the path.
+        number: how often it has happened before.
+        action: what to do; it must be picklable.
+    """
+    count = 0
+    pattern = re.compile(rf"(.*/)?{path}")
+
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if name == "open" and _writes(arguments):
+            name = "write"
+        if name == event and pattern.fullmatch(_path(arguments)):
+            count += 1
+            if count == number + 1:
+                action()
+
+    sys.addaudithook(hook)
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    return isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+
+
+def _path(arguments: tuple[Any, ...]) -> str:
+    return "" if not arguments or isinstance(arguments[0], int) else os.fsdecode(arguments[0])
+
+
+def hold(here: Path, until: Path) -> None:
+    """Say that this point is reached, by a file, and wait for another file."""
+    here.touch()
+    wait_until(until.exists, f"{until}")
+
+
+def signal_self(number: int) -> None:
+    os.kill(os.getpid(), number)
 
 
 def workers_of(pid: int) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,6 @@ from chaos_tools import World, check_parts, run, sha256, unfinished
 pytestmark = pytest.mark.chaos
 
 FULL = "No space left on device"
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=4m", "gexpr-chaos", str(folder)],
-            capture_output=True,
-            check=False,
-        )
-        if sys.platform == "linux"
-        else None
-    )
-    if made is None or made.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(disk: Path, room: int) -> None:
@@ -47,17 +24,6 @@ def fill(disk: Path, room: int) -> None:
 
 def make_room(disk: Path) -> None:
     (disk / "filler").unlink()
-
-
-@pytest.fixture(scope="module")
-def expected(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Suffix -> SHA-256 of the output of a run that had room."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    found = {}
-    for suffix in ("h5", "tsv", "tsv.gz"):
-        assert run(world.score("-o", f"out.{suffix}"), folder).code == 0
-        found[suffix] = sha256(folder / f"out.{suffix}")
-    return found
 
 
 def test_no_room_for_a_block(disk: Path, world: World, expected: dict[str, str], tmp_path: Path) -> None:
