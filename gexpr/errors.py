@@ -73,6 +73,17 @@ class Interrupted(GexprError):
     exit_code = 75
 
 
+def shown(value: object, length: int = 80) -> str:
+    """What a file says, for a message: on one line, printable, and short however much it is."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def shown_name(name: str) -> str:
+    """A name from a file, for a message: as it is, unless that would not do."""
+    return name if name.isprintable() and len(name) <= 60 else shown(name)
+
+
 def require(module: str, extra: str):  # type: ignore[no-untyped-def]
     """Import ``module``, or raise :class:`MissingDependencyError` that names ``gexpr[extra]``."""
     import importlib

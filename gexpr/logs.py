@@ -13,6 +13,13 @@ from contextlib import contextmanager
 
 _quiet = False
 
+# What a file says, such as a variant's ID, must not move the cursor of a terminal.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
+def _print(message: str) -> None:
+    print(message.translate(_ESCAPES), file=sys.stderr, flush=True)
+
 
 def set_quiet(quiet: bool) -> None:
     """Suppress everything but warnings and errors (the ``--quiet`` option)."""
@@ -23,17 +30,17 @@ def set_quiet(quiet: bool) -> None:
 def info(message: str) -> None:
     """Print one line to stderr unless ``--quiet`` was given."""
     if not _quiet:
-        print(message, file=sys.stderr, flush=True)
+        _print(message)
 
 
 def warning(message: str) -> None:
     """Print one line that starts with ``warning:`` to stderr."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    _print(f"warning: {message}")
 
 
 def error(message: str) -> None:
     """Print one line that starts with ``error:`` to stderr."""
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    _print(f"error: {message}")
 
 
 class Progress:

@@ -26,9 +26,8 @@ from gexpr.checkpoints.weights import (
     parse_json,
     read_header,
     sha256,
-    shown,
 )
-from gexpr.errors import CheckpointError, GexprError, InputError
+from gexpr.errors import CheckpointError, GexprError, InputError, shown
 from gexpr.results import Track
 
 if TYPE_CHECKING:

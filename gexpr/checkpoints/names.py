@@ -6,8 +6,8 @@ import difflib
 import os
 from pathlib import Path
 
-from gexpr.checkpoints.weights import foreign_kind, shown
-from gexpr.errors import CheckpointError
+from gexpr.checkpoints.weights import foreign_kind
+from gexpr.errors import CheckpointError, shown
 
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
 

@@ -14,7 +14,7 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from gexpr.errors import CheckpointError
+from gexpr.errors import CheckpointError, shown
 
 MAX_HEADER_BYTES = 8 << 20
 MAX_DIMENSIONS = 16
@@ -44,12 +44,6 @@ class TensorEntry(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-
-
-def shown(value: object, length: int = 80) -> str:
-    """What a file says, for a message: on one line, printable, and short however much it is."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def brief(text: object, length: int = 300) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gexpr.errors import InputError
+from gexpr.errors import InputError, shown, shown_name
 from gexpr.genome.compressed import read_lines
 from gexpr.results import Region
 
@@ -39,7 +39,7 @@ def _region(line: str, number: int, path: str | os.PathLike[str]) -> Region:
     fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
     if len(fields) < 3:
         raise InputError(
-            f"{len(fields)} column(s) where BED needs at least three (chrom, start, end): {line[:80]!r}",
+            f"{len(fields)} column(s) where BED needs at least three (chrom, start, end): {shown(line)}",
             path=path,
             line=number,
         )
@@ -49,7 +49,7 @@ def _region(line: str, number: int, path: str | os.PathLike[str]) -> Region:
     if end <= start:
         what = "zero-length" if end == start else "reversed"
         raise InputError(
-            f"{what} interval {fields[0]}:{start}-{end}; BED is 0-based half-open, "
+            f"{what} interval {shown_name(fields[0])}:{start}-{end}; BED is 0-based half-open, "
             "so end must be larger than start",
             path=path,
             line=number,
@@ -57,7 +57,7 @@ def _region(line: str, number: int, path: str | os.PathLike[str]) -> Region:
     name, score, strand = (fields[i] if len(fields) > i and fields[i] else "." for i in (3, 4, 5))
     if strand not in ("+", "-", "."):
         raise InputError(
-            f"strand {strand!r} in column 6; allowed are + (forward), - (reverse) and . (none)",
+            f"strand {shown(strand)} in column 6; allowed are + (forward), - (reverse) and . (none)",
             path=path,
             line=number,
         )
@@ -67,6 +67,6 @@ def _region(line: str, number: int, path: str | os.PathLike[str]) -> Region:
 def _coordinate(text: str, name: str, number: int, path: str | os.PathLike[str]) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise InputError(
-            f"{name} {text[:40]!r} is not a whole number of bases (0 or more)", path=path, line=number
+            f"{name} {shown(text)} is not a whole number of bases (0 or more)", path=path, line=number
         )
     return int(text)

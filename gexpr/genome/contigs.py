@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from gexpr.errors import InputError
+from gexpr.errors import InputError, shown
 from gexpr.genome.compressed import read_lines
 
 _PREFIXES = ("chr", "Chr", "CHR")
@@ -83,13 +83,14 @@ def read_aliases(path: str | os.PathLike[str]) -> dict[str, str]:
         if len(fields) != 2 or not all(fields):
             raise InputError(
                 "expected two tab-separated columns (name in the VCF, name in the FASTA), "
-                f"found {text[:80]!r}",
+                f"found {shown(text)}",
                 path=path,
                 line=number,
             )
         if aliases.setdefault(fields[0], fields[1]) != fields[1]:
+            meanings = f"{shown(aliases[fields[0]])} and to {shown(fields[1])}"
             raise InputError(
-                f"{fields[0]!r} is mapped to {aliases[fields[0]]!r} and to {fields[1]!r}; keep one",
+                f"{shown(fields[0])} is mapped to {meanings}; keep one",
                 path=path,
                 line=number,
             )

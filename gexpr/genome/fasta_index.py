@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from gexpr.errors import InputError
+from gexpr.errors import InputError, shown
 from gexpr.genome.compressed import (
     bgzf_block,
     bgzf_blocks,
@@ -85,7 +85,7 @@ class _Scanner:
         name = to_text(words[0])
         if name in self.names:
             raise InputError(
-                f"the record name {name!r} occurs twice; names must be unique",
+                f"the record name {shown(name)} occurs twice; names must be unique",
                 path=self.label,
                 line=self.line,
             )
@@ -314,20 +314,20 @@ def _check_entries(entries: list[IndexEntry], source: _Bytes) -> None:
     for number, entry in enumerate(entries):
         name, length, offset, bases, width = entry
         if length < 0 or offset < previous or (length and (bases < 1 or width - bases not in (1, 2))):
-            raise ValueError(f"impossible numbers for {name!r}")
+            raise ValueError(f"impossible numbers for {shown(name)}")
         gap = offset - previous
         if gap > 10_000:
-            raise ValueError(f"{gap} bytes before {name!r}")
+            raise ValueError(f"{gap} bytes before {shown(name)}")
         if number < _CHECKED_RECORDS or number >= len(entries) - _CHECKED_RECORDS or gap > 1_000:
             header = source.read(previous, gap).lstrip(b"\r\n")
             if header.count(b"\n") != 1 or not header.endswith(b"\n") or header[:1] != b">":
-                raise ValueError(f"no header line before {name!r}")
+                raise ValueError(f"no header line before {shown(name)}")
             if to_text(header[1:].split(None, 1)[0] if header[1:].strip() else b"") != name:
-                raise ValueError(f"another name than {name!r}")
+                raise ValueError(f"another name than {shown(name)}")
             if length > bases:
                 line = source.read(offset, width)
                 if b"\n" in line[:bases] or line[bases:].strip() or len(line) < width:
-                    raise ValueError(f"another line length in {name!r}")
+                    raise ValueError(f"another line length in {shown(name)}")
         previous = offset + ((length - 1) // bases * width + (length - 1) % bases + 1 if length else 0)
     if len(source.read(previous - 1, 1)) != 1 or source.read(previous, 4096).strip():
         raise ValueError("another length of the last sequence")

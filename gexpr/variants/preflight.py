@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gexpr.errors import InputError
+from gexpr.errors import InputError, shown_name
 from gexpr.results import Variant
 from gexpr.variants.alleles import STATUSES, AlleleReader
 from gexpr.variants.vcf import VcfSource
@@ -148,11 +148,13 @@ def _mismatch_message(
         f"POS 0: {counts['pos_zero']})"
     )
     if example is not None:
-        text += f"; the first is line {example.line}, {example.chrom}:{example.pos} {example.ref[:20]}"
+        place = f"{shown_name(example.chrom)}:{example.pos}"
+        text += f"; the first is line {example.line}, {place} {shown_name(example.ref[:20])}"
     other = [
-        f"{name} has {length} bases in the VCF header and {reader.fasta.lengths[contig]} in the FASTA"
+        f"{shown_name(name)} has {length} bases in the VCF header and {found} in the FASTA"
         for name, length in source.contig_lengths.items()
-        if (contig := reader.contigs.resolve(name)) is not None and length != reader.fasta.lengths[contig]
+        if (contig := reader.contigs.resolve(name)) is not None
+        and length != (found := reader.fasta.lengths[contig])
     ]
     if other:
         cause = f"the VCF was made from another assembly ({other[0]}); use its FASTA"
@@ -175,7 +177,9 @@ def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) 
         )
     else:
         cause = f"{naming}, or is another assembly"
-    names = ", ".join(reader.fasta.names[:3]) + (", ..." if len(reader.fasta.names) > 3 else "")
+    names = ", ".join(map(shown_name, reader.fasta.names[:3])) + (
+        ", ..." if len(reader.fasta.names) > 3 else ""
+    )
     return (
         f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA "
         f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}. "
@@ -184,5 +188,5 @@ def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) 
 
 
 def _some(unknown: Counter[str]) -> str:
-    names = [f"{name} ({count})" for name, count in unknown.most_common(3)]
+    names = [f"{shown_name(name)} ({count})" for name, count in unknown.most_common(3)]
     return ", ".join(names) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")

@@ -467,6 +467,22 @@ def test_alleles_that_cannot_be_scored_are_rows(good: Inputs, tmp_path: Path) ->
     assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
 
 
+def test_what_a_vcf_says_does_not_reach_the_terminal(good: Inputs, tmp_path: Path, out: Path) -> None:
+    """IDs, contigs and alleles that would move its cursor are kept in the output and escaped in messages."""
+    s, escape = good.sequence, "\x1b[2J\x9b"
+    records = [("chr1", i + 1, escape, s[i], OTHER[s[i]]) for i in (300, 301)]
+    write_vcf(tmp_path / "v.vcf", [*records, (escape, 5, ".", "A", "C")])
+    result = call(good, "score-variants", tmp_path / "v.vcf", tmp_path / "a.tsv")
+    assert [row[2] for row in accepted(result, tmp_path / "a.tsv")] == [escape, escape, "."]
+    assert all(line.isprintable() for line in result.stderr.splitlines())
+    assert r"lies on contigs that the FASTA lacks: '\x1b[2J\x9b' (1)" in result.stderr
+    assert result.stderr.count(r"\x1b[2J\x9b  ") == 2  # the strongest effects
+    write_vcf(tmp_path / "v.vcf", [("chr1", 301, ".", OTHER[s[300]] + escape, s[300])] * 120)
+    refused(call(good, "score-variants", tmp_path / "v.vcf", out / "a.h5"), out, "do not fit the FASTA")
+    write_vcf(tmp_path / "v.vcf", [(escape * 900, 301, ".", "A", "C")] * 120)
+    refused(call(good, "score-variants", tmp_path / "v.vcf", out / "a.h5"), out, r"lacks: '\x1b[2J")
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

@@ -238,7 +238,9 @@ def examine_mutant(form: Format, number: int, folder: Path, child: Child) -> Mut
             faults.append(f"read {found}, the file holds {expected}"[:1000])
     elif outcome != "refused":
         faults.append(f"{outcome}: {answer['message']}")
-    elif str(path) not in answer["message"] or "\n" in answer["message"] or len(answer["message"]) > 1000:
+    elif not (
+        str(path) in answer["message"] and answer["message"].isprintable() and len(answer["message"]) < 1000
+    ):
         faults.append(
             f"a message that is not one short line with the file's name: {answer['message']!r}"[:1000]
         )
