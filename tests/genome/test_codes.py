@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gexpr.genome.codes import decode, encode, one_hot, reverse_complement
@@ -11,6 +11,7 @@ def test_letters_of_both_cases_and_of_both_types() -> None:
     assert encode("").shape == (0,) and encode("A").dtype == np.uint8
 
 
+@settings(deadline=None)
 @given(st.text("ACGTN"))
 def test_round_trip_and_reverse_complement(text: str) -> None:
     assert decode(encode(text)) == text

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gexpr.genome.windows import region_bins, tile, variant_window_start
@@ -26,6 +26,7 @@ def test_a_short_region_is_centred_in_the_context() -> None:
     assert (only.start, only.end) == (1000, 1064)
 
 
+@settings(deadline=None)
 @given(
     start=st.integers(0, 500),
     length=st.integers(1, 3000),

@@ -165,7 +165,7 @@ def test_windows_of_indels_on_paper(fasta: Fasta, reader: AlleleReader) -> None:
     assert decode(alternate_codes(fasta, edge, 6)) == "NNNCAT"
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_windows_are_windows_of_the_haplotypes(fasta: Fasta, data: st.DataObject) -> None:
     """Cut from the whole changed contig at the same start, wherever the allele lies, however long."""
@@ -188,7 +188,7 @@ def test_windows_are_windows_of_the_haplotypes(fasta: Fasta, data: st.DataObject
     assert alternate == anchored.replace("R", "N")
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_spellings_of_one_change_become_one_allele(fasta: Fasta, data: st.DataObject) -> None:
     """More bases on either side and letters of either case make no difference."""

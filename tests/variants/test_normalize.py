@@ -85,7 +85,7 @@ def variants(draw: st.DrawFn) -> tuple[str, int, str, str]:
     return sequence, start, sequence[start:end], draw(st.text("AC", max_size=12))
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(variants())
 def test_same_haplotype_idempotent_and_as_vt(variant: tuple[str, int, str, str]) -> None:
     sequence, start, ref, alt = variant
@@ -96,7 +96,7 @@ def test_same_haplotype_idempotent_and_as_vt(variant: tuple[str, int, str, str])
         assert done == vt_normalize(sequence, start, ref, alt)
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(variants(), st.integers(0, 10), st.integers(0, 10))
 @example(("ACACACAC", 4, "AC", ""), 3, 2)
 def test_equivalent_spellings_become_one(variant: tuple[str, int, str, str], left: int, right: int) -> None:
@@ -111,7 +111,7 @@ def test_equivalent_spellings_become_one(variant: tuple[str, int, str, str], lef
     assert normal(sequence, *padded) == normal(sequence, start, ref, alt)
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(variants())
 def test_every_place_of_the_same_indel_becomes_one(variant: tuple[str, int, str, str]) -> None:
     sequence, start, ref, alt = variant

@@ -446,7 +446,7 @@ RECORDS = st.lists(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=RECORDS,
     end=st.sampled_from(["\n", "\r\n"]),
