@@ -8,7 +8,15 @@ import click
 
 from gexpr import logs
 from gexpr.cli import options
-from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_statistics
+from gexpr.genome.windows import WindowRule
+from gexpr.scoring.definitions import (
+    AVERAGES,
+    ENGINES,
+    Mask,
+    parse_mask,
+    parse_max_offset,
+    parse_statistics,
+)
 
 
 @click.command("score-variants")
@@ -48,6 +56,23 @@ from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_statisti
     default="predictions",
     show_default=True,
     help="Average strands and shifts before the statistic, or after it.",
+)
+@click.option(
+    "--max-offset",
+    "window_rule",
+    default="0",
+    show_default=True,
+    metavar="0|bin|BP",
+    callback=options.parsed(parse_max_offset),
+    help="How far from the middle of its window a variant may lie: 0 centers each; bin and BP put windows on a "
+    "fixed grid of the genome, so that neighboring variants share work.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="incremental",
+    show_default=True,
+    help="Compute anew only what an allele changes, or everything; the scores are the same but for rounding.",
 )
 @options.dtype
 @click.option("--long", is_flag=True, help="TSV with one line for each allele, track and statistic.")
@@ -96,6 +121,8 @@ def command(
     precision: str,
     threads: int | None,
     average: str,
+    window_rule: WindowRule,
+    engine: str,
     dtype: str,
     long: bool,
     max_allele_length: int,
@@ -158,6 +185,8 @@ def command(
         pseudocount=pseudocount,
         mask=mask,
         average=average,
+        window_rule=window_rule,
+        engine=engine,
         max_allele_length=max_allele_length,
         max_ref_mismatch=max_ref_mismatch,
         allow_unknown_contigs=allow_unknown_contigs,

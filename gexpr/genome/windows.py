@@ -24,6 +24,61 @@ def variant_window_start(start: int, context_length: int) -> int:
     return start - context_length // 2
 
 
+class WindowRule(NamedTuple):
+    """How far from the middle of its window a variant may lie, so that variants can share windows.
+
+    ``max_offset`` 0 centers every variant exactly (:func:`variant_window_start`). Any other number N
+    puts windows on a fixed grid of the contig, so that the variant has an index within N of the
+    middle; ``bin`` stands for half a bin: windows then start at multiples of the bin size. A
+    window depends on the variant's position alone, never on other variants.
+    """
+
+    max_offset: int | str = 0
+
+    def __str__(self) -> str:
+        return str(self.max_offset)
+
+    def step(self, bin_size: int) -> int:
+        """Distance of the grid's window starts: a whole number of bins, at most twice the offset; 0 without.
+
+        Raises:
+            ValueError: the offset is less than half a bin.
+        """
+        if self.max_offset == 0:
+            return 0
+        if self.max_offset == "bin":
+            return bin_size
+        assert isinstance(self.max_offset, int)
+        if 2 * self.max_offset < bin_size:
+            raise ValueError(
+                f"a maximum offset of {self.max_offset} bp is less than half a bin ({bin_size} bp)"
+            )
+        return 2 * self.max_offset // bin_size * bin_size
+
+    def window_start(self, start: int, context_length: int, bin_size: int) -> int:
+        """Start of the window of a variant whose first reference base is ``start``; may be negative."""
+        centered = variant_window_start(start, context_length)
+        step = self.step(bin_size)
+        return centered if step == 0 else (centered + step // 2) // step * step
+
+    def largest_offset(self, bin_size: int) -> int:
+        """The largest distance of a variant from index ``context_length // 2``, in bp."""
+        return -(-self.step(bin_size) // 2)
+
+    def describe(self, bin_size: int) -> str:
+        """The rule in words, for the attributes of an output."""
+        step = self.step(bin_size)
+        if step == 0:
+            return "the first base of the normalized REF allele lies at index context_length // 2"
+        return (
+            f"windows start at multiples of {step} bp; the first base of the normalized REF allele lies "
+            f"within {self.largest_offset(bin_size)} bp of index context_length // 2"
+        )
+
+
+CENTERED = WindowRule(0)
+
+
 def region_bins(start: int, end: int, bin_size: int) -> tuple[int, int]:
     """The bins that cover a region: (genome position of the first bin, number of bins).
 

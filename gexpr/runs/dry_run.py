@@ -16,7 +16,6 @@ from gexpr.runs.predict import PredictOptions, PredictTask
 from gexpr.runs.score_variants import ScoreOptions, ScoreTask, check_format
 from gexpr.runs.status import duration
 from gexpr.scoring.cost import estimated_seconds
-from gexpr.scoring.engine import sequence_count
 from gexpr.scoring.predictor import Predictor
 from gexpr.scoring.regions import piece_count
 from gexpr.writers.output import AtomicOutput, output_format, refuse_input
@@ -63,7 +62,7 @@ def dry_run_scores(
         windows = batches = text = 0
         for block in map(manifest.block, range(manifest.blocks)):
             variants = opened.rows.read(block)
-            number = sequence_count(variants)
+            number = opened.scorer.sequence_count(variants)
             windows += number
             batches += math.ceil(number / size)
             text += sum(len(v.chrom) + len(v.id) + len(v.ref) + len(v.alt) + 20 for v in variants)

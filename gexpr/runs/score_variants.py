@@ -19,6 +19,7 @@ from gexpr import logs
 from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.genome.contigs import read_aliases
 from gexpr.genome.fasta import Fasta
+from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.results import Track, Variant
 from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
@@ -41,7 +42,7 @@ from gexpr.runs.common import (
 from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
 from gexpr.scoring import realign
-from gexpr.scoring.definitions import ALL_BINS, AVERAGES, STATISTICS, Mask, canonical_statistic
+from gexpr.scoring.definitions import ALL_BINS, AVERAGES, ENGINES, STATISTICS, Mask, canonical_statistic
 from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit, strongest
 from gexpr.scoring.predictor import Predictor
 from gexpr.variants.alleles import AlleleReader
@@ -52,8 +53,6 @@ from gexpr.writers.parts import Part
 from gexpr.writers.scores import SUFFIXES, ScoreSchema, open_writer
 
 COMMAND = "score-variants"
-
-WINDOW_RULE = "the first base of the normalized REF allele lies at index context_length // 2"
 
 
 class UnscoredError(GexprError):
@@ -73,6 +72,8 @@ class ScoreOptions(TaskOptions):
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
         average: ``predictions`` or ``scores``.
+        window_rule: where windows lie around variants.
+        engine: ``incremental`` or ``plain``.
         max_allele_length: bases; longer alleles get the status ``too_long``.
         max_ref_mismatch: the share of alleles that may disagree with the FASTA before the run stops.
         allow_unknown_contigs: run even when more alleles than that share lie on contigs that the FASTA lacks.
@@ -90,6 +91,8 @@ class ScoreOptions(TaskOptions):
     pseudocount: float = 1.0
     mask: Mask = ALL_BINS
     average: str = "predictions"
+    window_rule: WindowRule = CENTERED
+    engine: str = "incremental"
     max_allele_length: int = 2000
     max_ref_mismatch: float = 0.10
     allow_unknown_contigs: bool = False
@@ -101,6 +104,8 @@ class ScoreOptions(TaskOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "statistics", tuple(canonical_statistic(name) for name in self.statistics))
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.average not in AVERAGES:
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {self.average!r}")
         if not 0 <= self.pseudocount < float("inf"):
@@ -219,7 +224,8 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         options = self.options
         predictor = open_predictor(options.model)
         genome, contigs = self.open_genome()
-        reader = AlleleReader(genome, contigs, min(options.max_allele_length, allele_limit(predictor)))
+        limit = allele_limit(predictor, options.window_rule)
+        reader = AlleleReader(genome, contigs, min(options.max_allele_length, limit))
         scorer = VariantScorer(
             predictor,
             FastaWindows(genome),
@@ -227,6 +233,8 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             pseudocount=options.pseudocount,
             mask=options.mask,
             average=options.average,
+            window_rule=options.window_rule,
+            engine=options.engine,
         )
         source = open_vcf(self.path, label=self.label)
         rows = VariantRows(source, reader)
@@ -246,7 +254,9 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "log_base": 2,
             "average": options.average,
             "mask": str(options.mask),
-            "window_rule": WINDOW_RULE,
+            "engine": opened.scorer.engine,
+            "max_offset": str(options.window_rule),
+            "window_rule": options.window_rule.describe(opened.predictor.bin_size),
             "indel_method": realign.METHOD,
             "max_allele_length": opened.reader.max_allele_length,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),

@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from gexpr.errors import ConfigError
+from gexpr.genome.windows import WindowRule
 
 
 class Definition(NamedTuple):
@@ -56,6 +57,9 @@ JS_PSEUDOCOUNT = 1e-6
 
 AVERAGES = ("predictions", "scores")
 """Where reverse complement and shifts are averaged: before the statistic, or after it."""
+
+ENGINES = ("incremental", "plain")
+"""How alternates are predicted: only what they change of the local trunk anew, or all of it."""
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -139,3 +143,17 @@ def parse_mask(text: str) -> Mask:
     if match is None:
         raise ConfigError(f"mask must be all or center:BP (such as center:250), not {text!r}")
     return Mask(int(match.group(1)))
+
+
+def parse_max_offset(text: str) -> WindowRule:
+    """``0``, ``bin`` or a number of bp.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    value = text.strip().lower()
+    if value == "bin":
+        return WindowRule("bin")
+    if not re.fullmatch(r"\d{1,9}", value):
+        raise ConfigError(f"max offset must be 0, bin or a number of base pairs, not {text!r}")
+    return WindowRule(int(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,28 +12,34 @@ from numpy.typing import NDArray
 from gexpr.errors import ConfigError, GexprError
 from gexpr.genome.codes import Codes
 from gexpr.genome.fasta import Fasta
+from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.results import Variant
 from gexpr.scoring import realign, statistics
-from gexpr.scoring.definitions import AVERAGES, Mask, canonical_statistic
-from gexpr.scoring.predictor import Predictor
+from gexpr.scoring.definitions import AVERAGES, ENGINES, Mask, canonical_statistic
+from gexpr.scoring.incremental import IncrementalPredictor, Sequences
+from gexpr.scoring.predictor import Pass, Predictor
 from gexpr.scoring.prefetch import prefetch
 from gexpr.scoring.transforms import check_statistics
 from gexpr.variants.alleles import alternate_codes, reference_codes
 
 
 class Windows(Protocol):
-    """Where the engine gets sequences from; both methods return uint8 codes of ``length``.
+    """Where the engine gets sequences from, as uint8 codes of ``length``.
 
-    The window starts ``length // 2`` bases before ``variant.start``; the alternate one starts at
-    the same genome position.
+    A window starts at ``start``, by default ``length // 2`` bases before ``variant.start``; the
+    alternate one starts at the same genome position.
     """
 
-    def reference(self, variant: Variant, length: int) -> Codes:
+    def reference(self, variant: Variant, length: int, start: int | None = None) -> Codes:
         """The reference window."""
         ...
 
-    def alternate(self, variant: Variant, length: int) -> Codes:
+    def alternate(self, variant: Variant, length: int, start: int | None = None) -> Codes:
         """The window with the alternate allele in place of the reference allele."""
+        ...
+
+    def genome(self, contig: str, start: int, end: int) -> Codes:
+        """The reference between two positions, which may lie outside the contig."""
         ...
 
 
@@ -47,26 +53,44 @@ class FastaWindows:
     def __init__(self, fasta: Fasta) -> None:
         self.fasta = fasta
 
-    def reference(self, variant: Variant, length: int) -> Codes:
+    def reference(self, variant: Variant, length: int, start: int | None = None) -> Codes:
         """The reference window, uint8 (length,)."""
-        return reference_codes(self.fasta, variant, length)
+        return reference_codes(self.fasta, variant, length, start)
 
-    def alternate(self, variant: Variant, length: int) -> Codes:
+    def alternate(self, variant: Variant, length: int, start: int | None = None) -> Codes:
         """The window with the alternate allele, uint8 (length,)."""
-        return alternate_codes(self.fasta, variant, length)
+        return alternate_codes(self.fasta, variant, length, start)
+
+    def genome(self, contig: str, start: int, end: int) -> Codes:
+        """The reference between two positions, uint8 (end - start,)."""
+        return self.fasta.codes(contig, start, end)
+
+
+class _Rows(NamedTuple):
+    """Output rows that share an alternate: what it replaces, and where.
+
+    ``edit`` are the lengths of the trimmed alleles, ``anchor`` the index of the first reference base in
+    the context without shift.
+    """
+
+    rows: list[int]
+    edit: tuple[int, int]
+    anchor: int
 
 
 class _Item(NamedTuple):
-    """One sequence of a batch. ``rows`` are the output rows that wait for it; none for a reference.
+    """One sequence of a batch: a reference (``alternate`` is None) or an alternate.
 
-    ``unchanged`` rows, on a reference, have an alternate window equal to it.
+    ``unchanged``, on a reference, are alternates equal to it. ``changed`` are the window's bases that
+    differ from the reference's.
     """
 
     group: int
     codes: Codes
-    edit: tuple[int, int]
-    rows: list[int]
-    unchanged: list[int]
+    alternate: _Rows | None
+    unchanged: list[_Rows]
+    changed: tuple[int, int]
+    window: tuple[str, int]
 
 
 class _Batch(NamedTuple):
@@ -74,17 +98,27 @@ class _Batch(NamedTuple):
     items: list[_Item]
 
 
-def allele_limit(predictor: Predictor) -> int:
+class _Pair(NamedTuple):
+    """A reference and an alternate, by their places among the predictions, and the rows they score."""
+
+    left: int
+    right: int
+    rows: _Rows
+    place: int
+
+
+def allele_limit(predictor: Predictor, window_rule: WindowRule = CENTERED) -> int:
     """The longest allele, in bases, for which the variant's own bin stays inside both windows' output."""
     half = predictor.target_length * predictor.bin_size // 2
-    return max(1, half - predictor.bin_size - predictor.flank)
+    offset = window_rule.largest_offset(predictor.bin_size)
+    return max(1, half - predictor.bin_size - predictor.flank - offset)
 
 
 class VariantScorer:
     """Scores variants with one predictor.
 
-    Alternates of variants at the same position share one reference prediction, and equal
-    alternates are predicted once. Scores do not depend on the company a variant is scored in.
+    Alternates in the same window share one reference prediction, and equal alternates are predicted
+    once. Scores do not depend on the company a variant is scored in.
 
     Args:
         predictor: the model with its batch shape, strands and shifts.
@@ -93,9 +127,14 @@ class VariantScorer:
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
         average: ``predictions`` averages strands and shifts before the statistic, ``scores`` after it.
+        window_rule: where windows lie.
+        engine: ``incremental`` computes only what an alternate changes of the local trunk, where the
+            model has one; ``plain`` computes all of it. They differ by rounding.
+        cache_bytes: memory for tokens along the genome, with windows on a grid; None chooses.
 
     Raises:
-        ConfigError: an unknown name, or a statistic that a track's transform does not allow.
+        ConfigError: an unknown name, a statistic that a track's transform does not allow, or a window
+            rule that would move variants out of the model's output.
     """
 
     def __init__(
@@ -107,6 +146,9 @@ class VariantScorer:
         pseudocount: float = 1.0,
         mask: Mask | None = None,
         average: str = "predictions",
+        window_rule: WindowRule = CENTERED,
+        engine: str = "incremental",
+        cache_bytes: int | None = None,
     ) -> None:
         if average not in AVERAGES:
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {average!r}")
@@ -119,6 +161,33 @@ class VariantScorer:
         self.mask = mask or Mask()
         self.average = average
         check_statistics(predictor.tracks, self.statistics)
+        self.window_rule = window_rule
+        self._check_window_rule()
+        if engine not in ENGINES:
+            raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+        self._incremental: IncrementalPredictor | None = None
+        if engine == "incremental" and IncrementalPredictor.applies(predictor.model):
+            on_grid = window_rule.step(predictor.bin_size) > 0
+            genome = windows.genome if on_grid else None
+            self._incremental = IncrementalPredictor(predictor, genome, cache_bytes)
+
+    @property
+    def engine(self) -> str:
+        """The engine in use: ``plain`` where the model has no local trunk."""
+        return "plain" if self._incremental is None else "incremental"
+
+    def _check_window_rule(self) -> None:
+        predictor, rule = self.predictor, self.window_rule
+        try:
+            offset = rule.largest_offset(predictor.bin_size)
+        except ValueError as error:
+            raise ConfigError(f"{error}; give 0, bin, or {-(-predictor.bin_size // 2)} and more") from None
+        half = predictor.target_length * predictor.bin_size // 2
+        if offset + predictor.flank + predictor.bin_size >= half:
+            raise ConfigError(
+                f"a maximum offset of {rule} bp is too large: the model predicts only {half:,} bp on each "
+                "side of a window's middle"
+            )
 
     def score(
         self, variants: Sequence[Variant], advance: Callable[[int], None] | None = None
@@ -169,6 +238,8 @@ class VariantScorer:
         """For each batch with alternates in it: rows of every pair, (statistics, pairs, tracks)."""
         carried_group = -1
         carried: list[torch.Tensor] = []
+        if self._incremental is not None:
+            self._incremental.forget()
         for batch in prefetch(self._batches(variants)):
             per_pass, covered = self._predict(batch)
             # The last reference of the batch before stands in front of this batch's sequences.
@@ -177,27 +248,22 @@ class VariantScorer:
             stacked = per_pass
             if carried:
                 stacked = [torch.cat([old, new]) for old, new in zip(carried, per_pass, strict=True)]
-            references, alternates, rows, edits = [], [], [], []
+            pairs: list[_Pair] = []
             for place, item in enumerate(batch.items):
-                if not item.rows:
-                    slots[item.group] = carried_place = place + offset
+                if item.alternate is None:
+                    slots[item.group] = own = place + offset
                     carried_group = item.group
-                    if item.unchanged:
-                        references.append(carried_place)
-                        alternates.append(carried_place)
-                        rows.append(item.unchanged)
-                        edits.append(place)
+                    pairs += [_Pair(own, own, rows, place) for rows in item.unchanged]
                 else:
-                    references.append(slots[item.group])
-                    alternates.append(place + offset)
-                    rows.append(item.rows)
-                    edits.append(place)
-            if rows:
+                    pairs.append(_Pair(slots[item.group], place + offset, item.alternate, place))
+            if pairs:
                 device = self.predictor.device
-                left = torch.tensor(references, device=device)
-                right = torch.tensor(alternates, device=device)
-                scored = self._scored_bins(batch, edits) & covered[torch.tensor(edits, device=device)]
-                yield rows, self._statistics(stacked, left, right, scored)
+                left = torch.tensor([pair.left for pair in pairs], device=device)
+                right = torch.tensor([pair.right for pair in pairs], device=device)
+                places = torch.tensor([pair.place for pair in pairs], device=device)
+                scored = self._scored_bins([pair.rows for pair in pairs]) & covered[places]
+                values = self._statistics(stacked, left, right, scored)
+                yield [pair.rows.rows for pair in pairs], values
             last = slots[carried_group]
             carried = [predictions[last : last + 1].clone() for predictions in stacked]
 
@@ -228,14 +294,16 @@ class VariantScorer:
         """Predictions on reference bins, one tensor (or one a pass for ``scores``), and covered bins."""
         predictor = self.predictor
         device = predictor.device
-        lengths = torch.tensor([item.edit for item in batch.items], dtype=torch.int64, device=device)
+        middle = predictor.context_length // 2
+        alternates = [item.alternate or _Rows([], (0, 0), middle) for item in batch.items]
+        lengths = torch.tensor([each.edit for each in alternates], dtype=torch.int64, device=device)
+        anchors = torch.tensor([each.anchor for each in alternates], dtype=torch.int64, device=device)
         covered = torch.ones((len(batch.items), predictor.target_length), dtype=torch.bool, device=device)
         per_pass: list[torch.Tensor] = []
-        has_indel = any(old != new for old, new in (item.edit for item in batch.items))
-        for each, predictions in predictor.predict_passes(batch.codes):
+        has_indel = any(old != new for old, new in (each.edit for each in alternates))
+        for each, predictions in self._predictions(batch):
             if has_indel:
-                anchor = predictor.context_length // 2 - each.shift
-                edits = realign.Edits(torch.full_like(lengths[:, 0], anchor), lengths[:, 0], lengths[:, 1])
+                edits = realign.Edits(anchors - each.shift, lengths[:, 0], lengths[:, 1])
                 geometry = predictor.bin_size, predictor.first_base
                 predictions = realign.to_reference_bins(predictions, edits, *geometry)
                 covered &= realign.covered_bins(edits, predictor.target_length, *geometry)
@@ -247,17 +315,29 @@ class VariantScorer:
             per_pass[0] = per_pass[0] / len(predictor.passes)
         return per_pass, covered
 
-    def _scored_bins(self, batch: _Batch, places: Sequence[int]) -> torch.Tensor:
-        """(pairs, bins) bool: the bins that ``mask`` asks for."""
+    def _predictions(self, batch: _Batch) -> Iterable[tuple[Pass, torch.Tensor]]:
+        """Predictions of every sequence of a batch, pass by pass."""
+        if self._incremental is None:
+            return self.predictor.predict_passes(batch.codes)
+        rows: list[int] = []
+        reference = -1
+        for row, item in enumerate(batch.items):
+            reference = row if item.alternate is None else reference
+            rows.append(reference)
+        changed = [item.changed for item in batch.items]
+        windows = [item.window for item in batch.items]
+        return self._incremental.predict_passes(Sequences(batch.codes, rows, changed, windows))
+
+    def _scored_bins(self, alternates: Sequence[_Rows]) -> torch.Tensor:
+        """(alternates, bins) bool: the bins that ``mask`` asks for."""
         predictor = self.predictor
-        bins = torch.arange(predictor.target_length, device=predictor.device)[None, :]
+        device = predictor.device
+        bins = torch.arange(predictor.target_length, device=device)[None, :]
         if self.mask.distance is None:
-            return torch.ones(
-                (len(places), predictor.target_length), dtype=torch.bool, device=predictor.device
-            )
-        lengths = torch.tensor([batch.items[place].edit[0] for place in places], device=predictor.device)
-        lengths = lengths[:, None]
-        start = predictor.context_length // 2 - predictor.first_base
+            return torch.ones((len(alternates), predictor.target_length), dtype=torch.bool, device=device)
+        lengths = torch.tensor([each.edit[0] for each in alternates], device=device)[:, None]
+        anchors = torch.tensor([each.anchor for each in alternates], device=device)[:, None]
+        start = anchors - predictor.first_base
         # An insertion has no reference base; it lies between two, and its score on the left one.
         low = torch.where(lengths == 0, start - 1, start) - self.mask.distance
         high = start + lengths.clamp_min(1) + self.mask.distance
@@ -277,35 +357,45 @@ class VariantScorer:
 
     def _items(self, variants: Sequence[Variant]) -> Iterator[_Item]:
         """Every distinct sequence: each reference directly before its alternates."""
-        length = self.predictor.window_length
-        for group, alleles in enumerate(_distinct(variants)):
+        predictor = self.predictor
+        length, flank = predictor.window_length, predictor.flank
+        for group, (window, alleles) in enumerate(self._distinct(variants).items()):
+            start = window[1] - flank
             first = variants[next(iter(alleles.values()))[0]]
-            reference = self.windows.reference(first, length)
-            unchanged: list[int] = []
+            reference = self.windows.reference(first, length, start)
+            unchanged: list[_Rows] = []
             changed: list[_Item] = []
-            for (ref, alt), rows in alleles.items():
-                codes = self.windows.alternate(variants[rows[0]], length)
-                if len(ref) == len(alt) and np.array_equal(codes, reference):
-                    unchanged += rows
+            for (position, ref, alt), rows in alleles.items():
+                codes = self.windows.alternate(variants[rows[0]], length, start)
+                each = _Rows(rows, (len(ref), len(alt)), position - window[1])
+                differing = np.flatnonzero(codes != reference)
+                if len(ref) == len(alt) and not len(differing):
+                    unchanged.append(each)
                 else:
-                    changed.append(_Item(group, codes, (len(ref), len(alt)), rows, []))
-            yield _Item(group, reference, (0, 0), [], unchanged)
+                    # An indel of a repeat may leave the window as it was.
+                    ends = (int(differing[0]), int(differing[-1]) + 1) if len(differing) else (0, 0)
+                    changed.append(_Item(group, codes, each, [], ends, window))
+            yield _Item(group, reference, None, unchanged, (0, 0), (window[0], start))
             yield from changed
 
+    def _distinct(
+        self, variants: Sequence[Variant]
+    ) -> dict[tuple[str, int], dict[tuple[int, str, str], list[int]]]:
+        """Window (contig, start of the context) -> (position, normalized REF, ALT) -> rows."""
+        predictor = self.predictor
+        groups: dict[tuple[str, int], dict[tuple[int, str, str], list[int]]] = {}
+        for row, variant in enumerate(variants):
+            if variant.ok:
+                start = self.window_rule.window_start(
+                    variant.start, predictor.context_length, predictor.bin_size
+                )
+                alleles = groups.setdefault((variant.contig, start), {})
+                alleles.setdefault((variant.start, variant.norm_ref, variant.norm_alt), []).append(row)
+        return groups
 
-def _distinct(variants: Sequence[Variant]) -> list[dict[tuple[str, str], list[int]]]:
-    """For each position with alleles to score: (normalized REF, ALT) -> rows."""
-    groups: dict[tuple[str, int], dict[tuple[str, str], list[int]]] = {}
-    for row, variant in enumerate(variants):
-        if variant.ok:
-            alleles = groups.setdefault((variant.contig, variant.start), {})
-            alleles.setdefault((variant.norm_ref, variant.norm_alt), []).append(row)
-    return list(groups.values())
-
-
-def sequence_count(variants: Sequence[Variant]) -> int:
-    """Sequences that :meth:`VariantScorer.score` predicts for a block: distinct references and alternates."""
-    return sum(1 + len(alleles) for alleles in _distinct(variants))
+    def sequence_count(self, variants: Sequence[Variant]) -> int:
+        """Sequences that :meth:`score` predicts for a block: distinct references and alternates."""
+        return sum(1 + len(alleles) for alleles in self._distinct(variants).values())
 
 
 def _pack(items: list[_Item], pin: bool) -> _Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from gexpr.results import Track
 from gexpr.scoring.definitions import PRECISIONS
 from gexpr.scoring.devices import default_batch_size, numeric_precision
 from gexpr.scoring.transforms import NaturalScale
+
+Forward = Callable[[torch.Tensor, str], torch.Tensor]
 
 
 class Pass(NamedTuple):
@@ -139,6 +141,8 @@ class Predictor:
         """Forward passes made so far, each of one batch."""
         self.model = model
         parameter = next(model.parameters(), None)
+        self.dtype = torch.float32 if parameter is None else parameter.dtype
+        """Number type of the model."""
         self._came = (model.training, self.device if parameter is None else parameter.device)
         model.to(self.device).eval()
 
@@ -179,51 +183,108 @@ class Predictor:
         Raises:
             GexprError: the device's memory does not suffice.
         """
-        batch = torch.as_tensor(codes)
-        count = batch.shape[0]
-        if batch.shape[1:] != (self.window_length,) or not 0 < count <= self.batch_size:
-            raise ValueError(
-                f"a batch must be (1..{self.batch_size}, {self.window_length}), not {tuple(batch.shape)}"
-            )
-        batch = batch.to(self.device, non_blocking=True)
-        if count < self.batch_size:
-            padding = batch.new_full((self.batch_size - count, self.window_length), 4)
-            batch = torch.cat([batch, padding])
+        batch = self.to_device(codes)
         for each in self.passes:
             if reverse_only and not self.reverse_complement:
                 each = each._replace(reverse=True)
-            start = self.flank + each.shift
-            window = batch[:, start : start + self.context_length]
-            yield each, self._natural[each.reverse](self._forward(window, each.reverse)[:count])
+            yield each, self.natural(self.model, self.oriented(batch, each), each.reverse)
 
-    def _forward(self, window: torch.Tensor, reverse: bool) -> torch.Tensor:
-        """(batch_size, context_length) codes to (batch_size, target_length, tracks)."""
+    def to_device(self, codes: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+        """A batch of codes, checked, on the device."""
+        batch = torch.as_tensor(codes)
+        if batch.shape[1:] != (self.window_length,) or not 0 < len(batch) <= self.batch_size:
+            raise ValueError(
+                f"a batch must be (1..{self.batch_size}, {self.window_length}), not {tuple(batch.shape)}"
+            )
+        return batch.to(self.device, non_blocking=True)
+
+    def oriented(self, batch: torch.Tensor, each: Pass) -> torch.Tensor:
+        """Codes as the model sees them in a pass: (n, window_length) -> (n, context_length)."""
+        start = self.flank + each.shift
+        window = batch[:, start : start + self.context_length]
+        return torch.where(window < 4, 3 - window, window).flip(1) if each.reverse else window
+
+    def one_hot(self, codes: torch.Tensor) -> torch.Tensor:
+        """(n, L) codes to (n, L, 4) in the model's number type."""
+        return one_hot(codes, self.dtype)
+
+    @torch.inference_mode()
+    def natural(self, function: Forward, inputs: torch.Tensor, reverse: bool) -> torch.Tensor:
+        """Predictions of the selected tracks, bins and tracks as on the + strand, in natural scale.
+
+        Args:
+            function: the model, or its ``decode``: (inputs, head) -> (n, target_length, tracks).
+            inputs: uint8 codes for the model (n, context_length), or tokens for ``decode`` (n, bins, C).
+            reverse: whether the inputs show the - strand.
+
+        Returns:
+            (n, target_length, tracks), float32 unless the model computes in float64.
+
+        Raises:
+            GexprError: the device's memory does not suffice.
+        """
+        self.forwards += -(-len(inputs) // self.batch_size)
+        outputs = self._outputs[reverse]
+
+        def run(piece: torch.Tensor) -> torch.Tensor:
+            piece = self.one_hot(piece) if piece.dtype == torch.uint8 else piece
+            head, columns, _ = outputs[0]
+            result = self._run(function, piece, head, columns)
+            if len(outputs) > 1:
+                width = sum(len(places) for _, _, places in outputs)
+                first = result
+                result = first.new_empty((*first.shape[:2], width))
+                result[..., outputs[0][2]] = first
+                for head, columns, places in outputs[1:]:
+                    result[..., places] = self._run(function, piece, head, columns)
+            return result
+
+        result = self.in_batches(run, inputs, self.batch_size)
+        return self._natural[reverse](result.flip(1) if reverse else result)
+
+    @torch.inference_mode()
+    def in_batches(
+        self, function: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor, size: int
+    ) -> torch.Tensor:
+        """Apply a function to batches of exactly ``size`` rows, the last one filled up.
+
+        When memory does not suffice and ``auto_batch`` allows it, the batches are halved from then on.
+
+        Args:
+            function: maps (size, ...) to (size, ...).
+            inputs: (n, ...); codes are filled up with unknown bases, other numbers with zeros.
+            size: rows a batch.
+
+        Raises:
+            GexprError: the device's memory does not suffice.
+        """
+        fill = 4 if inputs.dtype == torch.uint8 else 0
         while True:
-            size = self.used_batch_size
+            halvings = self.batch_size // self.used_batch_size
+            rows = max(1, size // halvings)
             try:
-                pieces = []
-                for piece in window.split(size):
-                    short = size - len(piece)
-                    if short:
-                        piece = torch.cat([piece, piece.new_full((short, piece.shape[1]), 4)])
-                    pieces.append(self._forward_piece(piece, reverse)[: size - short])
-                return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+                results = []
+                with numeric_precision(self.precision, self.device):
+                    for piece in inputs.split(rows):
+                        short = rows - len(piece)
+                        if short:
+                            piece = torch.cat([piece, piece.new_full((short, *piece.shape[1:]), fill)])
+                        results.append(function(piece)[: rows - short])
+                return results[0] if len(results) == 1 else torch.cat(results)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(
-                    error
-                ):
+                if not _is_lack_of_memory(error):
                     raise
-                if not self.auto_batch or size == 1:
-                    raise self._out_of_memory(size) from error
+                if not self.auto_batch or self.used_batch_size == 1:
+                    raise self._out_of_memory(self.used_batch_size) from error
             # Outside the handler, whose traceback would keep the tensors alive.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.used_batch_size = size // 2
             logs.warning(
-                f"out of memory on {self.device} with {size} x {self.context_length:,} bp a batch: going on "
-                f"with {self.used_batch_size}; the last digits of the results may differ from those of "
-                f"--batch-size {size}"
+                f"out of memory on {self.device} with {self.used_batch_size} x {self.context_length:,} bp "
+                f"a batch: going on with {self.used_batch_size // 2}; the last digits of the results may "
+                f"differ from those of --batch-size {self.batch_size}"
             )
+            self.used_batch_size //= 2
 
     def _out_of_memory(self, size: int) -> GexprError:
         advice = (
@@ -233,31 +294,13 @@ class Predictor:
         )
         return GexprError(f"out of memory on {self.device} with {size} x {self.context_length:,} bp {advice}")
 
-    @torch.inference_mode()
-    def _forward_piece(self, window: torch.Tensor, reverse: bool) -> torch.Tensor:
-        self.forwards += 1
-        if reverse:
-            window = torch.where(window < 4, 3 - window, window).flip(1)
-        with numeric_precision(self.precision, self.device):
-            inputs = one_hot(window)
-            outputs = self._outputs[reverse]
-            head, columns, _ = outputs[0]
-            result = self._run(inputs, head, columns)
-            if len(outputs) > 1:
-                width = sum(len(places) for _, _, places in outputs)
-                first = result
-                result = first.new_empty((*first.shape[:2], width))
-                result[..., outputs[0][2]] = first
-                for head, columns, places in outputs[1:]:
-                    result[..., places] = self._run(inputs, head, columns)
-        return result.flip(1) if reverse else result
-
-    def _run(self, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:
-        predictions = self.model(inputs, head)
+    def _run(self, function: Forward, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:
+        predictions = function(inputs, head)
         expected = (inputs.shape[0], self.target_length)
         if tuple(predictions.shape[:2]) != expected:
             raise GexprError(f"the model returned {tuple(predictions.shape)} instead of {expected} bins")
-        return predictions.index_select(2, columns).float()
+        selected = predictions.index_select(2, columns)
+        return selected if self.dtype == torch.float64 else selected.float()
 
     def predict(self, codes: NDArray[np.uint8] | torch.Tensor, *, reverse_only: bool = False) -> torch.Tensor:
         """Mean of :meth:`predict_passes` over all passes: (n, target_length, tracks) float32."""

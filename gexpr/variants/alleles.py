@@ -142,37 +142,43 @@ class AlleleReader:
         return None
 
 
-def reference_codes(fasta: Fasta, variant: Variant, context_length: int) -> Codes:
+def reference_codes(
+    fasta: Fasta, variant: Variant, context_length: int, window_start: int | None = None
+) -> Codes:
     """The reference window: the first base of the normalized REF has index ``context_length // 2``.
 
     Args:
         fasta: the reference.
         variant: an allele with status ``ok``.
         context_length: bases of the window.
+        window_start: where the window starts instead; the variant must lie in it.
 
     Returns:
         uint8 codes (context_length,); 4 outside the contig.
     """
-    start = variant_window_start(variant.start, context_length)
+    start = variant_window_start(variant.start, context_length) if window_start is None else window_start
     return fasta.codes(variant.contig, start, start + context_length)
 
 
-def alternate_codes(fasta: Fasta, variant: Variant, context_length: int) -> Codes:
+def alternate_codes(
+    fasta: Fasta, variant: Variant, context_length: int, window_start: int | None = None
+) -> Codes:
     """The window with the alternate allele, from the same genome position as :func:`reference_codes`.
 
     Its right end reaches further for a deletion and is cut for an insertion, so that it has
-    ``context_length`` bases; an insertion longer than the right half is itself cut.
+    ``context_length`` bases; an insertion that is longer than the rest of the window is itself cut.
 
     Returns:
         uint8 codes (context_length,); 4 outside the contig.
     """
-    center = context_length // 2
+    start = variant_window_start(variant.start, context_length) if window_start is None else window_start
+    left = variant.start - start
     codes = np.empty(context_length, dtype=np.uint8)
-    codes[:center] = fasta.codes(variant.contig, variant.start - center, variant.start)
-    allele = encode(variant.norm_alt)[: context_length - center]
-    codes[center : center + len(allele)] = allele
+    codes[:left] = fasta.codes(variant.contig, start, variant.start)
+    allele = encode(variant.norm_alt)[: context_length - left]
+    codes[left : left + len(allele)] = allele
     after = variant.start + len(variant.norm_ref)
-    codes[center + len(allele) :] = fasta.codes(
-        variant.contig, after, after + context_length - center - len(allele)
+    codes[left + len(allele) :] = fasta.codes(
+        variant.contig, after, after + context_length - left - len(allele)
     )
     return codes

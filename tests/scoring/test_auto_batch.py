@@ -81,14 +81,14 @@ def test_the_output_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = ModelOptions(str(save_tiny_checkpoint(tmp_path / "tiny")), device="cpu", batch_size=4)
     score_variants(vcf, fasta, str(tmp_path / "full.h5"), ScoreOptions(model=model))
 
-    whole = Predictor._forward_piece
+    whole = Predictor._run
 
-    def small(self: Predictor, window: torch.Tensor, reverse: bool) -> torch.Tensor:
-        if len(window) > 2:
+    def small(self: Predictor, function, inputs: torch.Tensor, *rest) -> torch.Tensor:
+        if len(inputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, window, reverse)
+        return whole(self, function, inputs, *rest)
 
-    monkeypatch.setattr(Predictor, "_forward_piece", small)
+    monkeypatch.setattr(Predictor, "_run", small)
     halved = ScoreOptions(model=model._replace(auto_batch=True))
     score_variants(vcf, fasta, str(tmp_path / "half.h5"), halved)
     with h5py.File(tmp_path / "full.h5") as full, h5py.File(tmp_path / "half.h5") as half:

@@ -115,11 +115,11 @@ def test_windows_at_both_ends_of_a_contig_are_padded(sequence: str, genome: Fast
 
 def test_swapping_the_alleles_negates(sequence: str, genome: Fasta, small_model: SequenceModel) -> None:
     class Swapped(FastaWindows):
-        def reference(self, variant: Variant, length: int) -> np.ndarray:
-            return super().alternate(variant, length)
+        def reference(self, variant: Variant, length: int, start: int | None = None) -> np.ndarray:
+            return super().alternate(variant, length, start)
 
-        def alternate(self, variant: Variant, length: int) -> np.ndarray:
-            return super().reference(variant, length)
+        def alternate(self, variant: Variant, length: int, start: int | None = None) -> np.ndarray:
+            return super().reference(variant, length, start)
 
     variants = [snv(sequence, 300 + 7 * i, i) for i in range(5)]
     predictor = Predictor(small_model, batch_size=4)

@@ -1,0 +1,329 @@
+"""Alternates predicted at the price of what they change: exact, and the same for every model.
+
+The first layers of a model (:meth:`gexpr.models.base.SequenceModel.encode`: stem and tower) see only
+their surroundings, so an allele changes few of the window's tokens. Those are computed from a
+*patch* of the window, spliced into the reference's tokens, and the rest of the model
+(``decode``) runs as ever. An insertion or deletion changes all tokens behind it, which are
+computed from the rest of the window.
+
+A patch that lies inside the window is computed with some tokens more on each side, which are thrown
+away: at a patch's ends the layers see zeros, as they rightly do only at a window's ends. Patches
+come in a few sizes, each predicted in batches of one shape.
+
+A small patch is computed for both alleles in one batch, and the difference is added to the reference's
+tokens: what is equal in both then stays equal to the last bit.
+
+Where windows lie on a grid (:class:`gexpr.genome.windows.WindowRule`), the reference's tokens are
+computed once along the genome, in segments that overlapping windows share, and kept while memory
+lasts; the few tokens at a window's ends are its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gexpr.models.base import SequenceModel, receptive_field
+from gexpr.scoring.predictor import Pass, Predictor
+
+CACHE_BYTES = {"cpu": 2**28, "cuda": 2**31}
+"""Memory for tokens along the genome, by type of device; those not used for longest go first."""
+
+_PAIRED = 4
+"""A patch of at most this fraction (1/n) of the window is computed for both alleles."""
+
+
+class Patch(NamedTuple):
+    """A stretch of tokens: computed from ``start``, ``size`` of them, right from ``first`` to ``last``."""
+
+    start: int
+    size: int
+    first: int
+    last: int
+
+
+class TrunkGeometry:
+    """Which tokens of a window a changed base reaches, and what it takes to compute them.
+
+    Args:
+        model: the model.
+        tokens: tokens of a window.
+
+    Attributes:
+        stride: bases a token.
+        halo: tokens at the ends of a patch that are wrong unless the window ends there.
+        sizes: sizes of patches, ascending; the last is the whole window.
+    """
+
+    def __init__(self, model: SequenceModel, tokens: int) -> None:
+        field = receptive_field(model.local_layers)
+        self.tokens = tokens
+        self.stride, self.left, self.right = field
+        # Token t is right where t * stride - left and t * stride + right lie inside the patch.
+        self.halo = max(-(-self.left // self.stride), -(-(self.right - self.stride + 1) // self.stride), 0)
+        most_by_one_base = (self.left + self.right) // self.stride + 1
+        size = most_by_one_base + 2 * self.halo
+        self.sizes: list[int] = []
+        while size < tokens:
+            self.sizes.append(size)
+            size *= 2
+        self.sizes.append(tokens)
+
+    def changed(self, low: int, high: int) -> tuple[int, int]:
+        """Tokens, half-open, that the bases ``low`` to ``high`` (half-open) of the window reach."""
+        first = -((self.right - low) // self.stride)
+        last = (high - 1 + self.left) // self.stride + 1
+        return max(0, first), min(self.tokens, last)
+
+    def patch(self, low: int, high: int) -> Patch:
+        """The smallest patch that holds all tokens that the bases ``low`` to ``high`` reach."""
+        first, last = self.changed(low, high)
+        for size in self.sizes:
+            start = min(max(0, first - self.halo), self.tokens - size)
+            begin = start + (self.halo if start > 0 else 0)
+            end = start + size - (self.halo if start + size < self.tokens else 0)
+            if begin <= first and last <= end:
+                return Patch(start, size, begin, end)
+        raise AssertionError("the last size is the whole window")
+
+
+class Sequences(NamedTuple):
+    """A batch for :class:`IncrementalPredictor`.
+
+    Args:
+        codes: uint8 (n, window_length).
+        reference: for every sequence, the row of its reference: its own for a reference; -1 for the
+            last reference of the batch before.
+        changed: for every alternate, the window's bases (half-open) that differ from the reference's.
+        windows: for every reference, contig and start of the window.
+    """
+
+    codes: torch.Tensor
+    reference: Sequence[int]
+    changed: Sequence[tuple[int, int]]
+    windows: Sequence[tuple[str, int]]
+
+
+GenomeCodes = Callable[[str, int, int], NDArray[np.uint8]]
+
+
+class IncrementalPredictor:
+    """Predictions of references and their alternates; see the module.
+
+    Args:
+        predictor: the model with its batch shape, strands and shifts.
+        genome: codes of any interval of a contig, for tokens along the genome; None where windows lie
+            on no grid.
+        cache_bytes: memory for these; None chooses by the type of device.
+    """
+
+    def __init__(
+        self, predictor: Predictor, genome: GenomeCodes | None = None, cache_bytes: int | None = None
+    ) -> None:
+        self.predictor = predictor
+        bins = predictor.context_length // predictor.bin_size
+        self.geometry = TrunkGeometry(predictor.model, bins)
+        self._segments: _Segments | None = None
+        if genome is not None and bins >= 8 * max(1, self.geometry.halo):
+            limit = CACHE_BYTES[predictor.device.type] if cache_bytes is None else cache_bytes
+            self._segments = _Segments(self._encode_one, genome, self.geometry, limit)
+        self._carried: dict[Pass, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @staticmethod
+    def applies(model: SequenceModel) -> bool:
+        """Whether the model has a local trunk."""
+        return bool(model.local_layers)
+
+    def forget(self) -> None:
+        """Forget the last reference of the batch before; the next batch must begin with one."""
+        self._carried.clear()
+
+    def predict_passes(self, batch: Sequences) -> Sequence[tuple[Pass, torch.Tensor]]:
+        """Predictions of one batch, pass by pass, as :meth:`Predictor.predict_passes` gives them."""
+        return [(each, self._predict(batch, codes, each)) for each, codes in self._oriented(batch)]
+
+    def _oriented(self, batch: Sequences) -> list[tuple[Pass, torch.Tensor]]:
+        codes = self.predictor.to_device(batch.codes)
+        return [(each, self.predictor.oriented(codes, each)) for each in self.predictor.passes]
+
+    @torch.inference_mode()
+    def _predict(self, batch: Sequences, codes: torch.Tensor, each: Pass) -> torch.Tensor:
+        rows = [row for row, reference in enumerate(batch.reference) if reference == row]
+        parts_codes, parts_tokens = [], []
+        if each in self._carried:
+            old_codes, old_tokens = self._carried[each]
+            parts_codes.append(old_codes)
+            parts_tokens.append(old_tokens)
+        place = {-1: 0}
+        place.update({row: len(parts_codes) + number for number, row in enumerate(rows)})
+        if rows:
+            parts_codes.append(codes[rows])
+            parts_tokens.append(self._references(codes[rows], [batch.windows[row] for row in rows], each))
+        all_codes, all_tokens = torch.cat(parts_codes), torch.cat(parts_tokens)
+        self._carried[each] = all_codes[-1:].clone(), all_tokens[-1:].clone()
+
+        device = self.predictor.device
+        tokens = all_tokens[torch.tensor([place[row] for row in batch.reference], device=device)]
+        by_size: dict[int, list[tuple[int, Patch]]] = {}
+        for row, reference in enumerate(batch.reference):
+            if reference != row:
+                patch = self._patch(batch.changed[row], each)
+                if patch is not None:
+                    by_size.setdefault(patch.size, []).append((row, patch))
+        for size, patches in by_size.items():
+            chosen = torch.tensor([row for row, _ in patches], device=device)
+            starts = torch.tensor([patch.start for _, patch in patches], device=device)
+            index = starts[:, None] + torch.arange(size, device=device)
+            bases = (starts * self.geometry.stride)[:, None] + torch.arange(
+                size * self.geometry.stride, device=device
+            )
+            alternate = codes[chosen].gather(1, bases)
+            firsts = torch.tensor([patch.first for _, patch in patches], device=device)[:, None]
+            lasts = torch.tensor([patch.last for _, patch in patches], device=device)[:, None]
+            right = ((index >= firsts) & (index < lasts)).unsqueeze(-1)
+            there = tokens[chosen[:, None], index]
+            if size * _PAIRED <= self.geometry.tokens:
+                at = torch.tensor([place[batch.reference[row]] for row, _ in patches], device=device)
+                reference_codes = all_codes[at].gather(1, bases)
+                new = there + self._differences(alternate, reference_codes)
+            else:
+                new = self._encode(alternate, 1)
+            tokens[chosen[:, None], index] = torch.where(right, new, there)
+        return self.predictor.natural(self.predictor.model.decode, tokens, each.reverse)
+
+    def _patch(self, changed: tuple[int, int], each: Pass) -> Patch | None:
+        """The patch of an alternate in a pass; None where the pass does not show the change."""
+        length = self.predictor.context_length
+        offset = self.predictor.flank + each.shift
+        low, high = max(0, changed[0] - offset), min(length, changed[1] - offset)
+        if low >= high:
+            return None
+        if each.reverse:
+            low, high = length - high, length - low
+        return self.geometry.patch(low, high)
+
+    def _references(
+        self, codes: torch.Tensor, windows: Sequence[tuple[str, int]], each: Pass
+    ) -> torch.Tensor:
+        """Tokens of reference windows: (n, context_length) oriented codes -> (n, tokens, C)."""
+        if self._segments is None:
+            return self._encode(codes, 1)
+        offset = self.predictor.flank + each.shift
+        found = [
+            self._segments.window(window, contig, start + offset, each.reverse)
+            for window, (contig, start) in zip(codes, windows, strict=True)
+        ]
+        return torch.stack(found)
+
+    def _differences(self, alternate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Tokens of alternates less tokens of references: codes (n, L) of both -> (n, L / stride, C)."""
+        pairs = max(1, self.predictor.batch_size // 2)
+
+        def function(both: torch.Tensor) -> torch.Tensor:
+            flat = self.predictor.model.encode(self.predictor.one_hot(both.flatten(0, 1)))
+            tokens = flat.unflatten(0, (-1, 2))
+            return tokens[:, 0] - tokens[:, 1]
+
+        return self.predictor.in_batches(function, torch.stack([alternate, reference], dim=1), pairs)
+
+    def _encode(self, codes: torch.Tensor, rows: int) -> torch.Tensor:
+        """Tokens of (n, L) codes, in batches of so many rows."""
+
+        def function(piece: torch.Tensor) -> torch.Tensor:
+            return self.predictor.model.encode(self.predictor.one_hot(piece))
+
+        return self.predictor.in_batches(function, codes, rows)
+
+    def _encode_one(self, codes: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+        """Tokens of one sequence: (L,) -> (L / stride, C)."""
+        return self._encode(torch.as_tensor(codes).to(self.predictor.device)[None], 1)[0]
+
+
+class _Segments:
+    """Tokens along the genome, in segments of a fixed grid, the least recently used going first.
+
+    Args:
+        encode: codes of one sequence to its tokens.
+        genome: codes of an interval.
+        geometry: of the trunk.
+        limit: bytes of tokens that are kept.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[NDArray[np.uint8] | torch.Tensor], torch.Tensor],
+        genome: GenomeCodes,
+        geometry: TrunkGeometry,
+        limit: int,
+    ) -> None:
+        self._encode = encode
+        self._genome = genome
+        self._geometry = geometry
+        self._limit = limit
+        self._kept: OrderedDict[tuple[str, int, int, bool], torch.Tensor] = OrderedDict()
+        self._bytes = 0
+        self._size = min(128, max(1, geometry.tokens // 8))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of tokens that are kept now."""
+        return self._bytes
+
+    def window(self, codes: torch.Tensor, contig: str, start: int, reverse: bool) -> torch.Tensor:
+        """Tokens of a window as the model sees it: (tokens, C).
+
+        Args:
+            codes: its oriented codes.
+            contig: where it lies.
+            start: genome position of its first base on the + strand.
+            reverse: whether it is shown from the - strand.
+        """
+        geometry = self._geometry
+        halo, stride = geometry.halo, geometry.stride
+        inner = self._inner(contig, start + halo * stride, geometry.tokens - 2 * halo, reverse)
+        if not halo:
+            return inner
+        ends = 2 * halo * stride
+        left, right = self._encode(codes[:ends])[:halo], self._encode(codes[-ends:])[-halo:]
+        return torch.cat([left, inner, right])
+
+    def _inner(self, contig: str, start: int, count: int, reverse: bool) -> torch.Tensor:
+        stride = self._geometry.stride
+        first, phase = divmod(start, stride)
+        pieces = []
+        token = first
+        while token < first + count:
+            number = token // self._size
+            end = min(first + count, (number + 1) * self._size)
+            segment = self._segment(contig, number, phase, reverse)
+            pieces.append(segment[token - number * self._size : end - number * self._size])
+            token = end
+        inner = torch.cat(pieces)
+        return inner.flip(0) if reverse else inner
+
+    def _segment(self, contig: str, number: int, phase: int, reverse: bool) -> torch.Tensor:
+        """Tokens of one segment in the order of the + strand."""
+        key = (contig, number, phase, reverse)
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+            return found
+        geometry = self._geometry
+        start = number * self._size * geometry.stride + phase
+        margin = geometry.halo * geometry.stride
+        codes = self._genome(contig, start - margin, start + self._size * geometry.stride + margin)
+        if reverse:
+            codes = np.where(codes < 4, 3 - codes, codes)[::-1].copy()
+        tokens = self._encode(codes)[geometry.halo : geometry.halo + self._size]
+        tokens = (tokens.flip(0) if reverse else tokens).clone()
+        self._kept[key] = tokens
+        self._bytes += tokens.nbytes
+        while self._bytes > self._limit and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= dropped.nbytes
+        return tokens
