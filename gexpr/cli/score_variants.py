@@ -64,8 +64,8 @@ from gexpr.scoring.definitions import (
     show_default=True,
     metavar="0|bin|BP",
     callback=options.parsed(parse_max_offset),
-    help="How far from the middle of its window a variant may lie: 0 centers each; bin and BP put windows on a "
-    "fixed grid of the genome, so that neighboring variants share work.",
+    help="How far from the middle of its window a variant may lie: 0 centers each; bin and BP put windows "
+    "on a fixed grid of the genome, so that neighboring variants share work.",
 )
 @click.option(
     "--engine",

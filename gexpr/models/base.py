@@ -16,6 +16,9 @@ from gexpr.results import Track
 
 Config = TypeVar("Config", bound="ModelConfig")
 
+TILE_BASES = 2**15
+"""Bases of a tile of :meth:`SequenceModel.encode_window`."""
+
 _HEAD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -132,6 +135,12 @@ class ReceptiveField(NamedTuple):
         """Number of inputs that one output sees."""
         return self.left + self.right + 1
 
+    @property
+    def halo(self) -> int:
+        """Outputs at an end of the input that see beyond it."""
+        # Output t sees nothing beyond the ends where t * stride - left and t * stride + right lie inside.
+        return max(-(-self.left // self.stride), -(-(self.right - self.stride + 1) // self.stride), 0)
+
 
 def receptive_field(layers: Iterable[TrunkLayer]) -> ReceptiveField:
     """Receptive field of a chain of layers."""
@@ -231,8 +240,30 @@ class SequenceModel(nn.Module):
         """
         raise NotImplementedError
 
-    def decode(self, tokens: Tensor, head: str | None = None) -> Tensor:
-        """(B, bins, C) tokens of whole windows to (B, target_length, tracks): all other layers."""
+    def encode_window(self, x: Tensor) -> Tensor:
+        """:meth:`encode` of a long sequence, tile by tile where no gradient is wanted.
+
+        The first layers are as long as the sequence; in tiles they need little memory. Each tile is
+        computed with the tokens around it that make its own right.
+        """
+        halo = receptive_field(self.local_layers).halo
+        tile = max(TILE_BASES // self.bin_size, 4 * halo)
+        tokens = x.shape[1] // self.bin_size
+        if torch.is_grad_enabled() or tokens <= 2 * tile:
+            return self.encode(x)
+        pieces = []
+        for start in range(0, tokens, tile):
+            low, end = max(0, start - halo), min(tokens, start + tile)
+            high = min(tokens, end + halo)
+            piece = self.encode(x[:, low * self.bin_size : high * self.bin_size])
+            pieces.append(piece[:, start - low : end - low])
+        return torch.cat(pieces, dim=1)
+
+    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
+        """(B, bins, C) tokens of whole windows to (B, target_length, tracks): all other layers.
+
+        ``tracks`` are the indices of the head's tracks that are wanted; None is all of them.
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
@@ -315,15 +346,23 @@ def softplus_heads(features: int, heads: Mapping[str, int]) -> nn.ModuleDict:
     return nn.ModuleDict({name: nn.Linear(features, tracks) for name, tracks in heads.items()})
 
 
-def predict_head(head: nn.Module, x: Tensor) -> Tensor:
+def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None) -> Tensor:
     """Softplus of a head's linear layer: (B, T, C) -> (B, T, tracks).
 
     In the precision of the weights even under autocast: rounding here would drown weak variant effects.
+
+    Args:
+        head: an ``nn.Linear``.
+        x: its input.
+        tracks: which of its outputs to compute; None for all.
     """
+    assert isinstance(head, nn.Linear)
+    weight = head.weight if tracks is None else head.weight[tracks]
+    bias = head.bias if tracks is None else head.bias[tracks]
     if not torch.amp.is_autocast_available(x.device.type):
-        return F.softplus(head(x))
+        return F.softplus(F.linear(x, weight, bias))
     with torch.autocast(x.device.type, enabled=False):
-        return F.softplus(head(x.to(next(head.parameters()).dtype)))
+        return F.softplus(F.linear(x.to(weight.dtype), weight, bias))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -206,11 +206,11 @@ class Basenji(SequenceModel):
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last block."""
         return gelu(self.final(self.crop_bins(x)))
 
-    def decode(self, tokens: Tensor, head: str | None = None) -> Tensor:
+    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
         """(B, bins, C) tokens to (B, target_length, tracks): dilated layers and head."""
-        return predict_head(self.heads[self.head_name(head)], self.embed(self._dilate(tokens)))
+        return predict_head(self.heads[self.head_name(head)], self.embed(self._dilate(tokens)), tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         self.head_name(head)
         self.check_input(x)
-        return self.decode(self.encode(x), head)
+        return self.decode(self.encode_window(x), head)

@@ -33,6 +33,7 @@ from gexpr.models.base import (
 from gexpr.models.layers import (
     ConvBlock,
     Convolution,
+    add_residual,
     exponential_linspace_int,
     gelu,
     init_sonnet_,
@@ -233,7 +234,7 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.convolution(x)
-        return self.pool(x + self.pointwise(x))
+        return self.pool(add_residual(x, self.pointwise(x)))
 
 
 class DilatedBlock(nn.Module):
@@ -436,12 +437,12 @@ class Enformer(SequenceModel):
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last layer."""
         return gelu(self.final_dropout(self.final(self.crop_bins(x))))
 
-    def decode(self, tokens: Tensor, head: str | None = None) -> Tensor:
+    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
         """(B, bins, C) tokens to (B, target_length, tracks): dilated layers, transformer, head."""
         embedded = self.embed(self.transform(self._dilate(tokens)))
-        return predict_head(self.heads[self.head_name(head)], embedded)
+        return predict_head(self.heads[self.head_name(head)], embedded, tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         self.head_name(head)
         self.check_input(x)
-        return self.decode(self.encode(x), head)
+        return self.decode(self.encode_window(x), head)

@@ -63,6 +63,28 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(0, 1)).view_as(x)
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What evaluation mode multiplies by and adds: (C,) each."""
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+def normalized_gelu(x: Tensor, norm: BatchNorm) -> Tensor:
+    """``gelu(norm(x))``; where no gradient is wanted, in one new tensor and fewer passes over memory."""
+    if norm.training or torch.is_grad_enabled() or x.dtype != norm.weight.dtype:
+        return gelu(norm(x))
+    scale, shift = norm.scale_and_shift()
+    activated = F.silu(torch.addcmul(shift * GELU_SLOPE, x, scale * GELU_SLOPE), inplace=True)
+    return activated.div_(GELU_SLOPE)
+
+
+def add_residual(x: Tensor, branch: Tensor) -> Tensor:
+    """``x + branch``, in the branch's memory where no gradient is wanted."""
+    if torch.is_grad_enabled() or branch.dtype != x.dtype:
+        return x + branch
+    return branch.add_(x)
+
 
 class SoftmaxPool(nn.Module):
     """Pool pairs of positions with learned per-channel softmax weights: (B, L, C) -> (B, L / 2, C).
@@ -80,7 +102,10 @@ class SoftmaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, second = x[:, 0::2], x[:, 1::2]
         difference = first - second
-        return second + torch.sigmoid(F.linear(difference, self.weight)) * difference
+        logits = F.linear(difference, self.weight)
+        if torch.is_grad_enabled() or logits.dtype != x.dtype:
+            return second + torch.sigmoid(logits) * difference
+        return logits.sigmoid_().mul_(difference).add_(second)
 
 
 class MaxPool(nn.Module):
@@ -99,7 +124,7 @@ class ConvBlock(nn.Module):
         self.conv = Convolution(in_channels, out_channels, kernel, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(gelu(self.norm(x)))
+        return self.conv(normalized_gelu(x, self.norm))
 
 
 def pooling(kind: str, channels: int) -> nn.Module:

@@ -64,8 +64,7 @@ class TrunkGeometry:
         field = receptive_field(model.local_layers)
         self.tokens = tokens
         self.stride, self.left, self.right = field
-        # Token t is right where t * stride - left and t * stride + right lie inside the patch.
-        self.halo = max(-(-self.left // self.stride), -(-(self.right - self.stride + 1) // self.stride), 0)
+        self.halo = field.halo
         most_by_one_base = (self.left + self.right) // self.stride + 1
         size = most_by_one_base + 2 * self.halo
         self.sizes: list[int] = []
@@ -194,7 +193,7 @@ class IncrementalPredictor:
             else:
                 new = self._encode(alternate, 1)
             tokens[chosen[:, None], index] = torch.where(right, new, there)
-        return self.predictor.natural(self.predictor.model.decode, tokens, each.reverse)
+        return self.predictor.natural(tokens, each.reverse)
 
     def _patch(self, changed: tuple[int, int], each: Pass) -> Patch | None:
         """The patch of an alternate in a pass; None where the pass does not show the change."""
@@ -235,7 +234,7 @@ class IncrementalPredictor:
         """Tokens of (n, L) codes, in batches of so many rows."""
 
         def function(piece: torch.Tensor) -> torch.Tensor:
-            return self.predictor.model.encode(self.predictor.one_hot(piece))
+            return self.predictor.model.encode_window(self.predictor.one_hot(piece))
 
         return self.predictor.in_batches(function, codes, rows)
 

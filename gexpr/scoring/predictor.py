@@ -19,8 +19,6 @@ from gexpr.scoring.definitions import PRECISIONS
 from gexpr.scoring.devices import default_batch_size, numeric_precision
 from gexpr.scoring.transforms import NaturalScale
 
-Forward = Callable[[torch.Tensor, str], torch.Tensor]
-
 
 class Pass(NamedTuple):
     """One way of showing a sequence to the model: moved by ``shift`` bp, on one strand."""
@@ -187,7 +185,7 @@ class Predictor:
         for each in self.passes:
             if reverse_only and not self.reverse_complement:
                 each = each._replace(reverse=True)
-            yield each, self.natural(self.model, self.oriented(batch, each), each.reverse)
+            yield each, self.natural(self.oriented(batch, each), each.reverse)
 
     def to_device(self, codes: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
         """A batch of codes, checked, on the device."""
@@ -209,13 +207,13 @@ class Predictor:
         return one_hot(codes, self.dtype)
 
     @torch.inference_mode()
-    def natural(self, function: Forward, inputs: torch.Tensor, reverse: bool) -> torch.Tensor:
+    def natural(self, inputs: torch.Tensor, reverse: bool) -> torch.Tensor:
         """Predictions of the selected tracks, bins and tracks as on the + strand, in natural scale.
 
         Args:
-            function: the model, or its ``decode``: (inputs, head) -> (n, target_length, tracks).
-            inputs: uint8 codes for the model (n, context_length), or tokens for ``decode`` (n, bins, C).
-            reverse: whether the inputs show the - strand.
+            inputs: what the model sees: uint8 codes (n, context_length), or the tokens (n, bins, C) of its
+                local trunk.
+            reverse: whether that is the - strand.
 
         Returns:
             (n, target_length, tracks), float32 unless the model computes in float64.
@@ -227,16 +225,20 @@ class Predictor:
         outputs = self._outputs[reverse]
 
         def run(piece: torch.Tensor) -> torch.Tensor:
-            piece = self.one_hot(piece) if piece.dtype == torch.uint8 else piece
             head, columns, _ = outputs[0]
-            result = self._run(function, piece, head, columns)
+            if piece.dtype == torch.uint8:
+                piece = self.one_hot(piece)
+                if self.model.local_layers:
+                    self.model.check_input(piece)
+                    piece = self.model.encode_window(piece)
+            result = self._run(piece, head, columns)
             if len(outputs) > 1:
                 width = sum(len(places) for _, _, places in outputs)
                 first = result
                 result = first.new_empty((*first.shape[:2], width))
                 result[..., outputs[0][2]] = first
                 for head, columns, places in outputs[1:]:
-                    result[..., places] = self._run(function, piece, head, columns)
+                    result[..., places] = self._run(piece, head, columns)
             return result
 
         result = self.in_batches(run, inputs, self.batch_size)
@@ -294,13 +296,16 @@ class Predictor:
         )
         return GexprError(f"out of memory on {self.device} with {size} x {self.context_length:,} bp {advice}")
 
-    def _run(self, function: Forward, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:
-        predictions = function(inputs, head)
+    def _run(self, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:
+        """Some tracks of one head from tokens, or from one-hot for a model without a local trunk."""
+        if self.model.local_layers:
+            predictions = self.model.decode(inputs, head, columns)
+        else:
+            predictions = self.model(inputs, head).index_select(2, columns)
         expected = (inputs.shape[0], self.target_length)
         if tuple(predictions.shape[:2]) != expected:
             raise GexprError(f"the model returned {tuple(predictions.shape)} instead of {expected} bins")
-        selected = predictions.index_select(2, columns)
-        return selected if self.dtype == torch.float64 else selected.float()
+        return predictions if self.dtype == torch.float64 else predictions.float()
 
     def predict(self, codes: NDArray[np.uint8] | torch.Tensor, *, reverse_only: bool = False) -> torch.Tensor:
         """Mean of :meth:`predict_passes` over all passes: (n, target_length, tracks) float32."""

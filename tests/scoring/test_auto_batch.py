@@ -83,10 +83,10 @@ def test_the_output_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     whole = Predictor._run
 
-    def small(self: Predictor, function, inputs: torch.Tensor, *rest) -> torch.Tensor:
+    def small(self: Predictor, inputs: torch.Tensor, *rest) -> torch.Tensor:
         if len(inputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, function, inputs, *rest)
+        return whole(self, inputs, *rest)
 
     monkeypatch.setattr(Predictor, "_run", small)
     halved = ScoreOptions(model=model._replace(auto_batch=True))
