@@ -147,6 +147,10 @@ class BlockRunner:
         return done
 
 
+_PATIENCE = 10.0
+"""Seconds that workers have to end, all together, before they are killed."""
+
+
 class _Worker(NamedTuple):
     process: Any
     connection: Connection
@@ -209,8 +213,9 @@ def run_in_processes(
     finally:
         for worker in workers:
             worker.connection.close()
+        end = time.monotonic() + _PATIENCE
         for worker in workers:
-            worker.process.join(10)
+            worker.process.join(max(0.0, end - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
@@ -241,7 +246,7 @@ def _hand_out(worker: _Worker, block: int) -> None:
 
 
 def _death(worker: _Worker) -> GexprError:
-    worker.process.join(10)
+    worker.process.join(_PATIENCE)
     code = worker.process.exitcode
     killed = code is not None and code < 0
     how = f"was killed by {signal.Signals(-code).name}" if killed else f"ended with exit code {code}"

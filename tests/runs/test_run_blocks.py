@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import socket
@@ -11,6 +12,7 @@ import pytest
 from toy_tasks import ToyTask
 
 from gexpr.errors import GexprError, InputError, Interrupted
+from gexpr.runs import blocks
 from gexpr.runs.blocks import BlockDone, BlockRunner, run_in_processes
 from gexpr.runs.directory import Manifest, RunDirectory, read_logs
 from gexpr.runs.signals import Stopper
@@ -74,10 +76,10 @@ def test_a_process_that_would_compute_other_numbers_is_refused(task: ToyTask, tm
 # --- several processes ---------------------------------------------------------------------
 
 
-def in_processes(runner: BlockRunner, workers: int, blocks: list[int] | None = None) -> list[BlockDone]:
+def in_processes(runner: BlockRunner, workers: int, wanted: list[int] | None = None) -> list[BlockDone]:
     """Run the blocks; what was done is in the list even after an error."""
     done: list[BlockDone] = []
-    given = list(range(runner.manifest.blocks)) if blocks is None else blocks
+    given = list(range(runner.manifest.blocks)) if wanted is None else wanted
     try:
         run_in_processes([runner] * workers, given, done.append, Stopper())
     except BaseException as error:
@@ -151,6 +153,19 @@ def test_an_error_in_this_process_stops_the_workers_quietly(
         run_in_processes([runner] * 2, range(10), fail, Stopper())
     assert len(runner.directory.finished()) <= 2
     assert capfd.readouterr().err == ""
+
+
+def test_workers_that_do_not_end_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_PATIENCE", 0.2)
+    task = ToyTask(tmp_path / "journal", rows=30, faults={0: "hang", 3: "hang"})
+    runner = prepare(task, tmp_path)
+
+    def fail(_done: BlockDone) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_in_processes([runner] * 3, range(10), fail, Stopper())
+    assert multiprocessing.active_children() == []
 
 
 def test_after_a_signal_the_blocks_under_way_are_finished(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class ToyTask(BlockTask):
         journal: a file that gets a line ``start pid device threads`` for every block computed.
         rows: how many.
         faults: first row of a block -> what happens there: ``fail``, ``bug``, ``odd``, ``exit``,
-            ``kill``, ``slow``, ``changed`` or the name of a signal.
+            ``kill``, ``slow``, ``hang``, ``changed`` or the name of a signal.
         fingerprint: what determines the numbers, besides the rows.
     """
 
@@ -92,8 +92,8 @@ class ToyTask(BlockTask):
             os._exit(7)
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if fault == "slow":
-            time.sleep(0.3)
+        if fault in ("slow", "hang"):
+            time.sleep(0.3 if fault == "slow" else 600)
         if fault is not None and fault.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, fault))
         self.changed = fault == "changed"
