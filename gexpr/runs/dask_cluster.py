@@ -115,7 +115,7 @@ def run_on_dask(
             if cluster == "local":
                 address = stack.enter_context(_local_cluster(distributed, workers))
             elif cluster == "slurm":
-                address, scale = stack.enter_context(_slurm_cluster(workers, options))
+                address, scale = stack.enter_context(_slurm_cluster(distributed, workers, options))
             client = stack.enter_context(_client(distributed, address, scheduler))
         except GexprError:
             # A signal to the whole process group may have ended workers that were just starting.
@@ -319,8 +319,8 @@ class _Run:
         """What a task's error means to the user; one that is not understood stays as it is."""
         if isinstance(error, self.distributed.KilledWorker):
             return GexprError(
-                f"block {block}: the Dask workers that computed it died (out of memory, perhaps); finished "
-                "blocks are kept, the same command continues"
+                f"block {block}: the Dask workers that had it died, one after the other (out of memory, "
+                "perhaps); finished blocks are kept, the same command continues"
             )
         if isinstance(error, ImportError):
             return MissingDependencyError(
@@ -449,26 +449,18 @@ def _threads(workers: int) -> int:
 
 
 @contextmanager
-def _slurm_cluster(workers: int, options: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], None]]]:
+def _slurm_cluster(
+    distributed: Any, workers: int, options: Mapping[str, Any]
+) -> Iterator[tuple[str, Callable[[], None]]]:
     """Slurm jobs that are workers; yields the scheduler's address and a function that replaces lost jobs."""
     dask_jobqueue = require("dask_jobqueue", "dask")
-    settings = dict(options)
-    processes = settings.setdefault("processes", 1)
-    # The last of an argument given twice counts. One block at a time has all cores of a process, and
-    # the memory limit is Slurm's.
-    settings["worker_extra_args"] = [
-        *settings.get("worker_extra_args", []),
-        "--nthreads",
-        "1",
-        "--memory-limit",
-        "0",
-    ]
-    if "cores" in settings:
-        settings["job_script_prologue"] = [
-            f"export OMP_NUM_THREADS={max(1, settings['cores'] // processes)}",
-            *settings.get("job_script_prologue", []),
-        ]
-    settings.setdefault("scheduler_options", _NO_DASHBOARD)
+    settings = {"processes": 1, "scheduler_options": _NO_DASHBOARD, **options}
+    arguments = settings.get("worker_extra_args")
+    if arguments is None:
+        arguments = distributed.dask.config.get("jobqueue.slurm.worker-extra-args", [])
+    # The last of an argument given twice counts. A block has all cores of its process; and Dask would
+    # pause a worker for the memory of its model, which is Slurm's to limit.
+    settings["worker_extra_args"] = [*arguments, "--nthreads", "1", "--memory-limit", "0"]
     try:
         cluster = dask_jobqueue.SLURMCluster(**settings)
     except (OSError, RuntimeError, TypeError, ValueError) as error:

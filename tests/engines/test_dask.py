@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +16,15 @@ from pathlib import Path
 
 import pytest
 from _shared import ENVIRON, run_here, score, write_inputs
-from toy_blocks import Done, Flaky, Toy
+from toy_blocks import Deadly, Done, Flaky, Toy
 
 from gexpr.errors import ConfigError, GexprError, InputError, MissingDependencyError
+from gexpr.runs import dask_cluster
 from gexpr.runs.dask_cluster import cluster_options, run_on_dask
+from gexpr.runs.signals import Terminated
+
+pytest.importorskip("distributed")
+pytestmark = pytest.mark.engines
 
 
 def never() -> bool:
@@ -114,6 +121,29 @@ def test_an_input_error_comes_through_as_it_is_and_is_not_tried_again(
     assert (tmp_path / "1.part").exists()
     assert len(list(tmp_path.glob("*.part"))) < 900
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_block_that_kills_its_workers_is_given_up(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import dask
+
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        with pytest.raises(GexprError, match=r"^block 2: the Dask workers that had it died"):
+            run(Deadly(tmp_path), [2])
+    assert len(runs(tmp_path, 2)) == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_error_that_cannot_be_pickled_keeps_message_and_exit_code() -> None:
+    error = pickle.loads(pickle.dumps(dask_cluster._Failed(Terminated(signal.SIGTERM)))).error
+    assert isinstance(error, GexprError)
+    assert (str(error), error.exit_code) == ("stopped by SIGTERM; no output was written", 143)
+
+
+def test_a_worker_of_another_version_is_refused() -> None:
+    failed = dask_cluster._compute(pickle.dumps(never), "0.0.0", "key", 1)
+    assert re.search(r"has gexpr \S+, this command is 0\.0\.0; start", str(failed.error))
 
 
 def test_stopping_finishes_what_runs_and_begins_no_more(tmp_path: Path) -> None:

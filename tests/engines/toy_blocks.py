@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -52,3 +53,13 @@ class Flaky(Toy):
         if len((self.folder / "tries").read_text()) < 3:
             raise OSError(5, "Input/output error")
         return super().__call__(block)
+
+
+class Deadly(Toy):
+    """Ends its worker."""
+
+    def __call__(self, block: int) -> Done:
+        with open(self.folder / f"{block}.runs", "a") as file:
+            file.write(f"{os.getpid()}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("unreachable")
