@@ -202,7 +202,7 @@ def test_an_output_that_is_an_input_is_refused(task: ToyTask, output: Path) -> N
         run_task(
             lambda _: task, ToySink, str(output), RunOptions(force=True), inputs=[str(output)], unit="squares"
         )
-    with pytest.raises(ConfigError, match="the output and the run directory are both"):
+    with pytest.raises(ConfigError, match=r"the output .* the run directory"):
         run(task, output.with_name("new"), run_dir=str(output.with_name("new")))
     assert output.read_text() == "input" and task.computed() == []
 

@@ -203,7 +203,7 @@ def test_a_merge_to_standard_output(finished: tuple[Path, bytes], scored: str, c
         ("-", {"format": "hdf5"}, "standard output"),
         ("old.h5", {}, "exists; give --force"),
         ("no/a.h5", {}, "does not exist"),
-        ("work/manifest.json", {"format": "tsv", "force": True}, "is also an input"),
+        ("work/manifest.json", {"format": "tsv", "force": True}, "in the run directory|an input"),
     ],
 )
 def test_a_merge_that_is_refused_keeps_the_run(
