@@ -173,6 +173,7 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "checkpoint_sha256": info.weights_sha256,
         "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "architecture": info.architecture,
+        "tracks": name_tracks(predictor.tracks),
         "reverse_complement": predictor.reverse_complement,
         "shifts": ",".join(map(str, predictor.shifts)),
         "unsquash": predictor.unsquash,
@@ -183,6 +184,20 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "target_length": predictor.target_length,
         "model_bin_size": predictor.bin_size,
     }
+
+
+def name_tracks(tracks: Sequence[Track], limit: int = 1000) -> str:
+    """``0-3,7``: indices of tracks in their order; number and digest where that text exceeds ``limit``."""
+    runs: list[list[int]] = []
+    for track in tracks:
+        if runs and track.index == runs[-1][1] + 1:
+            runs[-1][1] = track.index
+        else:
+            runs.append([track.index, track.index])
+    text = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+    if len(text) <= limit:
+        return text
+    return f"{len(tracks)} tracks, SHA-256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def describe_fasta(fasta: Fasta) -> dict[str, Any]:

@@ -135,9 +135,10 @@ def run_directory(output: str | None, run: RunOptions) -> RunDirectory:
         ConfigError: neither tells.
     """
     if run.run_dir is not None:
-        if output is not None and os.path.realpath(run.run_dir) == os.path.realpath(output):
-            raise ConfigError(f"the output and the run directory are both {output}; give another --run-dir")
-        return RunDirectory(run.run_dir)
+        directory = RunDirectory(run.run_dir)
+        if output is not None:
+            directory.refuse_output(output)
+        return directory
     if output is None or output == "-":
         raise ConfigError("no output is named, so --run-dir must say where the run works")
     return RunDirectory(output.rstrip("/") + ".run")

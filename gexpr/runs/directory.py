@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from gexpr import logs
-from gexpr.errors import GexprError, InputError
+from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.writers.output import publish, remove_leftovers
 from gexpr.writers.parts import DamagedPartError, Part, read_part, write_part
 
@@ -150,6 +150,19 @@ class RunDirectory:
                 f"cannot make the run directory {self.path}: {error.strerror or error}; "
                 "--run-dir puts it elsewhere"
             ) from error
+
+    def refuse_output(self, output: str) -> None:
+        """Raise ConfigError when an output would be this folder, or lie in it and be removed with it."""
+        if output == "-":
+            return
+        folder, path = os.path.realpath(self.path), os.path.realpath(output)
+        if folder == path:
+            raise ConfigError(f"the output and the run directory are both {output}; give another --run-dir")
+        if os.path.commonpath((folder, path)) == folder:
+            raise ConfigError(
+                f"the output {output} lies in the run directory {self.path}, which is removed in the end; "
+                "give another name"
+            )
 
     def exists(self) -> bool:
         """Whether a run has been planned here."""

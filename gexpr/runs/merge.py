@@ -61,6 +61,7 @@ def merge_run(
     else:
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
     refuse_input(output, [entry.path for entry in os.scandir(run_dir)])
+    directory.refuse_output(output)
     with terminable():
         sink = merge(directory, manifest, open_sink, output, force=force)
     RunLog(directory).write("stop", how="merged")
