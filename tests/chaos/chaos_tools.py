@@ -372,8 +372,10 @@ def hold(here: Path, until: Path) -> None:
     wait_until(until.exists, f"{until}")
 
 
-def signal_self(number: int) -> None:
-    os.kill(os.getpid(), number)
+def signal_self(*numbers: int) -> None:
+    """Send signals to this process, one after the other."""
+    for number in numbers:
+        os.kill(os.getpid(), number)
 
 
 def workers_of(pid: int) -> list[int]:

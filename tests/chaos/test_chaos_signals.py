@@ -11,7 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos_tools import Gexpr, World, at_event, check_parts, killed_at_the_end, run, sha256, unfinished
+from chaos_tools import (
+    Gexpr,
+    World,
+    at_event,
+    check_parts,
+    killed_at_the_end,
+    run,
+    sha256,
+    signal_self,
+    unfinished,
+)
 
 from gexpr.runs.directory import RunDirectory, read_logs
 
@@ -25,12 +35,7 @@ CONTINUES = "finished blocks are in out.h5.run; the same command continues"
 
 def strike(event: str, path: str, number: int, *signals: int) -> Callable[[], None]:
     """What a process does before it runs: prepare to be struck by signals at a step."""
-    return functools.partial(at_event, event, path, number, functools.partial(send_to_self, signals))
-
-
-def send_to_self(signals: tuple[int, ...]) -> None:
-    for each in signals:
-        os.kill(os.getpid(), each)
+    return functools.partial(at_event, event, path, number, functools.partial(signal_self, *signals))
 
 
 def command(world: World) -> list[str]:
