@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from gexpr import logs
-from gexpr.errors import InputError
+from gexpr.errors import InputError, shown, shown_name
 from gexpr.genome import fasta_index
 from gexpr.genome.cache import cache_folder
 from gexpr.genome.codes import UNKNOWN, Codes, encode
@@ -225,12 +225,14 @@ class Fasta:
                 self._handle = pysam.FastaFile(sequence, filepath_index=fai, filepath_index_compressed=gzi)
             text = self._handle.fetch(contig, start, end)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{contig}:{start}-{end} cannot be read: {error}", path=self.path) from None
+            raise InputError(
+                f"{shown_name(contig)}:{start}-{end} cannot be read: {error}", path=self.path
+            ) from None
         finally:
             pysam.set_verbosity(verbosity)
         if len(text) != end - start:
             raise InputError(
-                f"{contig}:{start}-{end} gave {len(text)} bases; the file is damaged or was changed",
+                f"{shown_name(contig)}:{start}-{end} gave {len(text)} bases; the file is damaged or changed",
                 path=self.path,
             )
         return text.upper()
@@ -244,7 +246,8 @@ class Fasta:
         length = self._length(contig)
         if not 0 <= start <= end <= length:
             raise InputError(
-                f"{contig}:{start}-{end} is not inside the contig, which has {length} bases", path=self.path
+                f"{shown_name(contig)}:{start}-{end} is not inside the contig, which has {length} bases",
+                path=self.path,
             )
         if start == end:
             return ""
@@ -273,7 +276,7 @@ class Fasta:
         try:
             return self.lengths[contig]
         except KeyError:
-            raise InputError(f"the FASTA has no contig {contig!r}", path=self.path) from None
+            raise InputError(f"the FASTA has no contig {shown(contig)}", path=self.path) from None
 
     def codes(self, contig: str, start: int, end: int) -> Codes:
         """Codes of an interval that may reach past either end of the contig, or lie outside it.
@@ -286,7 +289,7 @@ class Fasta:
         """
         length = self._length(contig)
         if start > end:
-            raise InputError(f"{contig}:{start}-{end} is a reversed interval", path=self.path)
+            raise InputError(f"{shown_name(contig)}:{start}-{end} is a reversed interval", path=self.path)
         low, high = max(start, 0), min(end, length)
         if low >= high:
             return np.full(end - start, UNKNOWN, dtype=np.uint8)

@@ -82,6 +82,12 @@ class _Scanner:
         words = text.split(None, 1)
         if not words or text[:1].isspace():
             raise InputError("a FASTA header without a name after '>'", path=self.label, line=self.line)
+        if b"\0" in words[0]:
+            raise InputError(
+                "a NUL byte in a name: this is not a FASTA file, or it is damaged",
+                path=self.label,
+                line=self.line,
+            )
         name = to_text(words[0])
         if name in self.names:
             raise InputError(

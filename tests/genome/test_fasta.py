@@ -287,6 +287,7 @@ def test_what_a_killed_process_left_is_removed_a_day_later(plain: Path, cache: P
         (b">x\nACGT\nAC1T\n", "'1' is not a letter", 3),
         (b">x\nAC GT\n", "' ' is not a letter", 2),
         (b">x\nAC\0GT\n", "not a letter", 2),
+        (b">x\nACGT\n>y\0\0 z\nACGT\n", "NUL byte in a name", 3),
         (b"PK\x03\x04", "zip archive", None),
         (b"BZh91AY", "bzip2", None),
     ],
