@@ -186,6 +186,8 @@ def test_a_signal_to_the_whole_group_or_the_death_of_the_command(tmp_path: Path,
     script.write_text(SIGNALED)
     command = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path), str(Path(__file__).parent)],
+        # A killed command cannot remove its temporary folder.
+        env={**ENVIRON, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
