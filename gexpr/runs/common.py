@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -293,7 +294,11 @@ class ModelTask(BlockTask, Generic[Options, Opened]):
     @property
     def name(self) -> str:
         """What an output calls the file."""
-        return "standard input" if self.label == "-" else os.path.basename(self.label)
+        if self.label == "-":
+            return "standard input"
+        # The number of a pipe from the shell, <(...), may be another one when the run is continued.
+        is_number = re.fullmatch(r"/(dev|proc/self)/fd/[0-9]+", self.label)
+        return "a pipe" if is_number else os.path.basename(self.label)
 
     @property
     def device(self) -> str:

@@ -224,8 +224,6 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         options = self.options
         predictor = open_predictor(options.model)
         genome, contigs = self.open_genome()
-        limit = allele_limit(predictor, options.window_rule)
-        reader = AlleleReader(genome, contigs, min(options.max_allele_length, limit))
         scorer = VariantScorer(
             predictor,
             FastaWindows(genome),
@@ -236,6 +234,8 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             window_rule=options.window_rule,
             engine=options.engine,
         )
+        limit = allele_limit(predictor, options.window_rule)
+        reader = AlleleReader(genome, contigs, min(options.max_allele_length, limit))
         source = open_vcf(self.path, label=self.label)
         rows = VariantRows(source, reader)
         return _Opened(predictor, genome, source, reader, scorer, rows, DtypeCast(options.dtype))
