@@ -114,6 +114,26 @@ def test_another_run(name: str, world: World, expected: dict[str, str], work: Pa
     assert sha256(tmp_path / "out.h5") == expected["h5"]
 
 
+def test_every_option_that_changes_a_number(world: World, work: Path, tmp_path: Path) -> None:
+    (tmp_path / "aliases").write_text("one\tchr1\n")
+    before = state(work)
+    for arguments, name in (
+        (["--mask", "center:64"], "mask"),
+        (["--average", "scores"], "average"),
+        (["--precision", "bf16"], "precision"),
+        (["--no-unsquash"], "unsquash"),
+        (["--engine", "plain"], "engine"),
+        (["--max-offset", "8"], "max_offset"),
+        (["--max-allele-length", "10"], "max_allele_length"),
+        (["--contig-aliases", "aliases"], "contig_aliases"),
+    ):
+        result = run(world.score("--run-dir", "work", "--shard", "0/1", *arguments), tmp_path)
+        assert result.code == 1 and f"{name} is " in result.error, arguments
+    result = run(world.score("--run-dir", "work", "--shard", "0/1", "--max-offset", "4"), tmp_path)
+    assert result.code == 1 and "give 0, bin, or 8 and more" in result.error
+    assert state(work) == before
+
+
 def test_another_version(world: World, expected: dict[str, str], work: Path, tmp_path: Path) -> None:
     text = (work / "manifest.json").read_text()
     manifest = Manifest.from_json(text)
