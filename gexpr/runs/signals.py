@@ -27,7 +27,7 @@ class Terminated(GexprError):
     """A signal asked the process to end; what was being written has been removed."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; no output was written")
+        super().__init__(f"stopped by {signal.Signals(number).name}; the output is not complete")
         self.exit_code = 128 + number
 
 

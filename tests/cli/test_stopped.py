@@ -93,7 +93,7 @@ def test_before_anything_is_imported(number: signal.Signals, folder: Path) -> No
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
-        (signal.SIGTERM, 143, "stopped by SIGTERM; no output was written"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM; the output is not complete"),
         (signal.SIGINT, 130, "interrupted"),
     ],
 )

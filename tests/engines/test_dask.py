@@ -138,7 +138,7 @@ def test_a_block_that_kills_its_workers_is_given_up(
 def test_an_error_that_cannot_be_pickled_keeps_message_and_exit_code() -> None:
     error = pickle.loads(pickle.dumps(dask_cluster._Failed(Terminated(signal.SIGTERM)))).error
     assert isinstance(error, GexprError)
-    assert (str(error), error.exit_code) == ("stopped by SIGTERM; no output was written", 143)
+    assert (str(error), error.exit_code) == ("stopped by SIGTERM; the output is not complete", 143)
 
 
 def test_a_worker_of_another_version_is_refused() -> None:
