@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
+from gexpr.models.layers import softplus
 from gexpr.results import Track
 
 Config = TypeVar("Config", bound="ModelConfig")
@@ -152,6 +153,22 @@ def receptive_field(layers: Iterable[TrunkLayer]) -> ReceptiveField:
     return ReceptiveField(stride, left, right)
 
 
+class LocalStage(NamedTuple):
+    """A layer whose outputs see only the tokens around them.
+
+    Attributes:
+        run: (B, n, C) tokens and the number of tokens of a whole window to (B, n, C). The n tokens may be
+            a part of a window that starts at a multiple of ``align``, and ends at one or with the window.
+        reach: tokens on each side that an output sees, counted from the cut of ``align`` tokens it lies
+            in; so many outputs at an artificial end of a part are wrong.
+        align: where a window may be cut.
+    """
+
+    run: Callable[[Tensor, int], Tensor]
+    reach: int
+    align: int = 1
+
+
 class SequenceModel(nn.Module):
     """A model that reads one-hot DNA and predicts tracks in bins.
 
@@ -259,12 +276,23 @@ class SequenceModel(nn.Module):
             pieces.append(piece[:, start - low : end - low])
         return torch.cat(pieces, dim=1)
 
-    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
-        """(B, bins, C) tokens of whole windows to (B, target_length, tracks): all other layers.
+    @property
+    def local_stages(self) -> list[LocalStage]:
+        """The layers after :meth:`encode` in which a token still sees only its surroundings, in order."""
+        return []
+
+    def finish(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
+        """(B, bins, C) from the last of :attr:`local_stages` to (B, target_length, tracks).
 
         ``tracks`` are the indices of the head's tracks that are wanted; None is all of them.
         """
         raise NotImplementedError
+
+    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
+        """(B, bins, C) tokens of whole windows to (B, target_length, tracks): all after :meth:`encode`."""
+        for stage in self.local_stages:
+            tokens = stage.run(tokens, tokens.shape[1])
+        return self.finish(tokens, head, tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         """(B, L, 4) one-hot sequences to (B, target_length, tracks) predictions."""
@@ -360,9 +388,9 @@ def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None) -> Te
     weight = head.weight if tracks is None else head.weight[tracks]
     bias = head.bias if tracks is None else head.bias[tracks]
     if not torch.amp.is_autocast_available(x.device.type):
-        return F.softplus(F.linear(x, weight, bias))
+        return softplus(F.linear(x, weight, bias))
     with torch.autocast(x.device.type, enabled=False):
-        return F.softplus(F.linear(x.to(weight.dtype), weight, bias))
+        return softplus(F.linear(x.to(weight.dtype), weight, bias))
 
 
 def parameter_count(model: nn.Module) -> int:

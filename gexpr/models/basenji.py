@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import (
+    LocalStage,
     ModelConfig,
     SequenceModel,
     TrunkLayer,
@@ -195,20 +196,26 @@ class Basenji(SequenceModel):
 
     def convolve(self, x: Tensor) -> Tensor:
         """(B, L, 4) one-hot to (B, bins, C): stem, tower and dilated layers."""
-        return self._dilate(self.encode(x))
-
-    def _dilate(self, x: Tensor) -> Tensor:
+        x = self.encode(x)
         for block in self.dilated:
             x = block(x)
         return x
+
+    @property
+    def local_stages(self) -> list[LocalStage]:
+        """The dilated layers."""
+        return [
+            LocalStage(lambda x, _, block=block: block(x), dilation)  # type: ignore[misc]
+            for block, dilation in zip(self.dilated, self.config.dilations, strict=True)
+        ]
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last block."""
         return gelu(self.final(self.crop_bins(x)))
 
-    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
-        """(B, bins, C) tokens to (B, target_length, tracks): dilated layers and head."""
-        return predict_head(self.heads[self.head_name(head)], self.embed(self._dilate(tokens)), tracks)
+    def finish(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
+        """(B, bins, C) to (B, target_length, tracks): the crop, the last block and a head."""
+        return predict_head(self.heads[self.head_name(head)], self.embed(tokens), tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         self.head_name(head)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gexpr.errors import ConfigError
 from gexpr.models.attention import BlockPattern, RelativeBias, attend
 from gexpr.models.base import (
+    LocalStage,
     ModelConfig,
     SequenceModel,
     TrunkLayer,
@@ -287,13 +288,13 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.to_output.weight)
         nn.init.zeros_(self.to_output.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, window: int | None = None) -> Tensor:
         q = self._split(self.to_query(x)) * self.key_size**-0.5
         k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
         length = x.shape[1] - self.tokens
         relative = None
         if self.positions == "enformer":
-            relative = self.relative_bias(length, x)
+            relative = self.relative_bias(length, x, window)
         elif self.positions == "rotary":
             q, k = self._rotate(q, length), self._rotate(k, length)
         mixed = attend(
@@ -301,9 +302,14 @@ class MultiheadAttention(nn.Module):
         )
         return self.to_output(mixed.transpose(1, 2).flatten(2))
 
-    def relative_bias(self, length: int, like: Tensor) -> RelativeBias:
-        """The position term for ``length`` bins, on the device and in the precision of ``like``."""
-        features = relative_features(length, self.features, like.dtype, like.device)
+    def relative_bias(self, length: int, like: Tensor, window: int | None = None) -> RelativeBias:
+        """The position term for ``length`` bins, on the device and in the precision of ``like``.
+
+        The features of a distance depend on the length of the ``window`` of which the bins may be a part.
+        """
+        whole = length if window is None else window
+        features = relative_features(whole, self.features, like.dtype, like.device)
+        features = features[whole - length : whole + length - 1]
         features = F.dropout(features, self.position_dropout, self.training)
         keys = self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
         return RelativeBias(keys, self.content_bias, self.position_bias)
@@ -343,8 +349,9 @@ class TransformerBlock(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x)))
+    def forward(self, x: Tensor, window: int | None = None) -> Tensor:
+        """``window`` is the number of bins of the whole window when ``x`` is a part of one."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), window))
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
@@ -413,17 +420,17 @@ class Enformer(SequenceModel):
 
     def convolve(self, x: Tensor) -> Tensor:
         """(B, L, 4) one-hot to (B, bins, C): stem, tower and dilated layers."""
-        return self._dilate(self.encode(x))
-
-    def _dilate(self, x: Tensor) -> Tensor:
+        x = self.encode(x)
         for block in self.dilated:
             x = block(x)
         return x
 
-    def transform(self, x: Tensor) -> Tensor:
-        """(B, bins, C) to (B, bins, C): the transformer layers, without the crop."""
+    def transform(self, x: Tensor, first: int = 0) -> Tensor:
+        """(B, bins, C) to (B, bins, C): the transformer layers from ``first`` on, without the crop."""
         tokens = self.tokens.expand(len(x), -1, -1) if self.config.token_count else x[:, :0]
         for layer, block in enumerate(self.transformer):
+            if layer < first:
+                continue
             # a layer without global attention leaves the tokens alone
             count = self.config.pattern_tokens(layer)
             if count:
@@ -433,14 +440,35 @@ class Enformer(SequenceModel):
                 x = block(x)
         return x
 
+    @property
+    def local_stages(self) -> list[LocalStage]:
+        """The dilated layers, and the transformer layers below the first that attends beyond neighbors."""
+        stages = [
+            LocalStage(lambda x, _, block=block: block(x), dilation)  # type: ignore[misc]
+            for block, dilation in zip(self.dilated, self.config.dilations, strict=True)
+        ]
+        for layer in range(self._local_layers()):
+            pattern = self.config.pattern(layer)
+            assert pattern is not None
+            stages.append(LocalStage(self.transformer[layer], pattern.block_size, pattern.block_size))
+        return stages
+
+    def _local_layers(self) -> int:
+        """Transformer layers, from the first on, in which blocks attend to their neighbors alone."""
+        for layer in range(self.config.depth):
+            pattern = self.config.pattern(layer)
+            if pattern is None or pattern.random_blocks or pattern.global_blocks or pattern.global_tokens:
+                return layer
+        return self.config.depth
+
+    def finish(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
+        """(B, bins, C) to (B, target_length, tracks): the other transformer layers, and a head."""
+        embedded = self.embed(self.transform(tokens, self._local_layers()))
+        return predict_head(self.heads[self.head_name(head)], embedded, tracks)
+
     def embed(self, x: Tensor) -> Tensor:
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last layer."""
         return gelu(self.final_dropout(self.final(self.crop_bins(x))))
-
-    def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
-        """(B, bins, C) tokens to (B, target_length, tracks): dilated layers, transformer, head."""
-        embedded = self.embed(self.transform(self._dilate(tokens)))
-        return predict_head(self.heads[self.head_name(head)], embedded, tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         self.head_name(head)

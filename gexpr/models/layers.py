@@ -21,7 +21,26 @@ def one_hot(codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def gelu(x: Tensor) -> Tensor:
     """Enformer's and Basenji2's approximation of GELU: ``x * sigmoid(1.702 x)``."""
-    return F.silu(GELU_SLOPE * x) / GELU_SLOPE
+    if torch.is_grad_enabled():
+        return F.silu(GELU_SLOPE * x) / GELU_SLOPE
+    return x / one_plus_exp_(-GELU_SLOPE * x)
+
+
+def one_plus_exp_(x: Tensor) -> Tensor:
+    """``1 + exp(x)`` in the memory of ``x``.
+
+    What predictions divide by where others would call ``sigmoid`` or ``silu``: on a CPU those give the last
+    digit otherwise for a few elements at the end of each thread's share, so that it would depend on the
+    number of threads.
+    """
+    return x.exp_().add_(1)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``; where no gradient is wanted, the same for any number of threads."""
+    if torch.is_grad_enabled():
+        return F.softplus(x)
+    return x.relu() + x.abs().neg_().exp_().log1p_()
 
 
 def exponential_linspace_int(start: int, end: int, count: int, divisible_by: int) -> list[int]:
@@ -47,9 +66,26 @@ class Convolution(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel_size[0] == 1:
             return F.linear(x, self.weight[..., 0], self.bias)
+        dilation = self.dilation[0]
+        if dilation > 1 and not torch.is_grad_enabled() and x.device.type == "cpu":
+            return self._by_phases(x, dilation)
+        return self._convolve(x, dilation)
+
+    def _by_phases(self, x: Tensor, dilation: int) -> Tensor:
+        """Every ``dilation``-th position by itself, for which the convolution is an ordinary one.
+
+        On a CPU the kernels of dilated convolutions add in an order that depends on the number of threads.
+        """
+        length = x.shape[1]
+        steps = -(-length // dilation)
+        padded = F.pad(x, (0, 0, 0, steps * dilation - length))
+        phases = padded.unflatten(1, (steps, dilation)).transpose(1, 2).flatten(0, 1)
+        out = self._convolve(phases, 1).unflatten(0, (-1, dilation))
+        return out.transpose(1, 2).flatten(1, 2)[:, :length]
+
+    def _convolve(self, x: Tensor, dilation: int) -> Tensor:
         # as an image of height 1 whose channels are last in memory: no copy, and the fastest kernels
         image = x.transpose(1, 2).unsqueeze(2)
-        dilation = self.dilation[0]
         padding = (self.kernel_size[0] - 1) // 2 * dilation
         out = F.conv2d(
             image, self.weight.unsqueeze(2), self.bias, padding=(0, padding), dilation=(1, dilation)
@@ -75,8 +111,8 @@ def normalized_gelu(x: Tensor, norm: BatchNorm) -> Tensor:
     if norm.training or torch.is_grad_enabled() or x.dtype != norm.weight.dtype:
         return gelu(norm(x))
     scale, shift = norm.scale_and_shift()
-    activated = F.silu(torch.addcmul(shift * GELU_SLOPE, x, scale * GELU_SLOPE), inplace=True)
-    return activated.div_(GELU_SLOPE)
+    normalized = torch.addcmul(shift, x, scale)
+    return normalized.div_(one_plus_exp_(normalized * -GELU_SLOPE))
 
 
 def add_residual(x: Tensor, branch: Tensor) -> Tensor:
@@ -105,7 +141,7 @@ class SoftmaxPool(nn.Module):
         logits = F.linear(difference, self.weight)
         if torch.is_grad_enabled() or logits.dtype != x.dtype:
             return second + torch.sigmoid(logits) * difference
-        return logits.sigmoid_().mul_(difference).add_(second)
+        return difference.div_(one_plus_exp_(logits.neg_())).add_(second)
 
 
 class MaxPool(nn.Module):

@@ -2,8 +2,10 @@
 
 The first layers of a model (:meth:`gexpr.models.base.SequenceModel.encode`: stem and tower) see only
 their surroundings, so an allele changes few of the window's tokens. Those are computed from a
-*patch* of the window, spliced into the reference's tokens, and the rest of the model
-(``decode``) runs as ever. An insertion or deletion changes all tokens behind it, which are
+*patch* of the window and spliced into the reference's tokens. In the layers that follow
+(``local_stages``: dilated convolutions, attention to neighboring blocks) the change spreads like a cone of
+light, and only the cone is computed, from the reference's activations around it. The rest of the model
+(``finish``) runs as ever. An insertion or deletion changes all tokens behind it, which are
 computed from the rest of the window.
 
 A patch that lies inside the window is computed with some tokens more on each side, which are thrown
@@ -21,18 +23,21 @@ lasts; the few tokens at a window's ends are its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gexpr.models.base import SequenceModel, receptive_field
+from gexpr.models.base import LocalStage, SequenceModel, receptive_field
 from gexpr.scoring.predictor import Pass, Predictor
 
 CACHE_BYTES = {"cpu": 2**28, "cuda": 2**31}
 """Memory for tokens along the genome, by type of device; those not used for longest go first."""
+
+CONE_SHARE = 0.6
+"""Share of a window above which a layer is computed as a whole."""
 
 _PAIRED = 4
 """A patch of at most this fraction (1/n) of the window is computed for both alleles."""
@@ -108,6 +113,30 @@ class Sequences(NamedTuple):
     windows: Sequence[tuple[str, int]]
 
 
+class _References(NamedTuple):
+    """References of a pass: codes (m, context_length); tokens (m, tokens, C) before, between and after
+    the local stages.
+    """
+
+    codes: torch.Tensor
+    activations: list[torch.Tensor]
+
+    def followed_by(self, other: _References) -> _References:
+        """These and then others."""
+        both = zip(self.activations, other.activations, strict=True)
+        return _References(torch.cat([self.codes, other.codes]), [torch.cat(pair) for pair in both])
+
+    def last(self) -> _References:
+        """The last one alone, in memory of its own."""
+        return _References(self.codes[-1:].clone(), [each[-1:].clone() for each in self.activations])
+
+
+def _spliced(tokens: torch.Tensor, first: int, last: int, values: torch.Tensor) -> torch.Tensor:
+    """Tokens, which may be overwritten, with values from ``first`` to ``last``."""
+    tokens[:, first:last] = values
+    return tokens
+
+
 GenomeCodes = Callable[[str, int, int], NDArray[np.uint8]]
 
 
@@ -131,7 +160,8 @@ class IncrementalPredictor:
         if genome is not None and bins >= 8 * max(1, self.geometry.halo):
             limit = CACHE_BYTES[predictor.device.type] if cache_bytes is None else cache_bytes
             self._segments = _Segments(self._encode_one, genome, self.geometry, limit)
-        self._carried: dict[Pass, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._stages = predictor.model.local_stages
+        self._carried: dict[Pass, _References] = {}
 
     @staticmethod
     def applies(model: SequenceModel) -> bool:
@@ -153,27 +183,43 @@ class IncrementalPredictor:
     @torch.inference_mode()
     def _predict(self, batch: Sequences, codes: torch.Tensor, each: Pass) -> torch.Tensor:
         rows = [row for row, reference in enumerate(batch.reference) if reference == row]
-        parts_codes, parts_tokens = [], []
-        if each in self._carried:
-            old_codes, old_tokens = self._carried[each]
-            parts_codes.append(old_codes)
-            parts_tokens.append(old_tokens)
+        references = self._carried.get(each)
         place = {-1: 0}
-        place.update({row: len(parts_codes) + number for number, row in enumerate(rows)})
         if rows:
-            parts_codes.append(codes[rows])
-            parts_tokens.append(self._references(codes[rows], [batch.windows[row] for row in rows], each))
-        all_codes, all_tokens = torch.cat(parts_codes), torch.cat(parts_tokens)
-        self._carried[each] = all_codes[-1:].clone(), all_tokens[-1:].clone()
+            windows = [batch.windows[row] for row in rows]
+            new = self._run_references(codes[rows], windows, each)
+            offset = 0 if references is None else 1
+            place.update({row: offset + number for number, row in enumerate(rows)})
+            references = new if references is None else references.followed_by(new)
+        assert references is not None
+        self._carried[each] = references.last()
 
         device = self.predictor.device
-        tokens = all_tokens[torch.tensor([place[row] for row in batch.reference], device=device)]
+        slots = torch.tensor([place[row] for row in batch.reference], device=device)
+        spans: dict[tuple[int, int], list[int]] = {}
         by_size: dict[int, list[tuple[int, Patch]]] = {}
         for row, reference in enumerate(batch.reference):
-            if reference != row:
-                patch = self._patch(batch.changed[row], each)
-                if patch is not None:
-                    by_size.setdefault(patch.size, []).append((row, patch))
+            patch = None if reference == row else self._patch(batch.changed[row], each)
+            if patch is not None:
+                by_size.setdefault(patch.size, []).append((row, patch))
+                spans.setdefault((patch.first, patch.last), []).append(row)
+        result = references.activations[-1][slots]
+        if spans:
+            tokens = self._splice(codes, references, slots, by_size)
+            for span, changed in spans.items():
+                result[changed] = self._through_stages(tokens, references, slots, span, changed)
+        return self.predictor.natural(result, each.reverse)
+
+    def _splice(
+        self,
+        codes: torch.Tensor,
+        references: _References,
+        slots: torch.Tensor,
+        by_size: Mapping[int, Sequence[tuple[int, Patch]]],
+    ) -> torch.Tensor:
+        """Tokens of the local trunk, (n, tokens, C): the reference's, with patches in their place."""
+        device = self.predictor.device
+        tokens = references.activations[0][slots]
         for size, patches in by_size.items():
             chosen = torch.tensor([row for row, _ in patches], device=device)
             starts = torch.tensor([patch.start for _, patch in patches], device=device)
@@ -187,13 +233,65 @@ class IncrementalPredictor:
             right = ((index >= firsts) & (index < lasts)).unsqueeze(-1)
             there = tokens[chosen[:, None], index]
             if size * _PAIRED <= self.geometry.tokens:
-                at = torch.tensor([place[batch.reference[row]] for row, _ in patches], device=device)
-                reference_codes = all_codes[at].gather(1, bases)
-                new = there + self._differences(alternate, reference_codes)
+                new = there + self._differences(alternate, references.codes[slots[chosen]].gather(1, bases))
             else:
                 new = self._encode(alternate, 1)
             tokens[chosen[:, None], index] = torch.where(right, new, there)
-        return self.predictor.natural(tokens, each.reverse)
+        return tokens
+
+    def _through_stages(
+        self,
+        tokens: torch.Tensor,
+        references: _References,
+        slots: torch.Tensor,
+        span: tuple[int, int],
+        rows: Sequence[int],
+    ) -> torch.Tensor:
+        """Tokens of some alternates after the local stages: (rows, tokens, C).
+
+        Args:
+            tokens: (n, tokens, C) of all sequences before the first stage.
+            references: the references with their activations.
+            slots: (n,), for every sequence its reference.
+            span: the tokens, half-open, in which these alternates differ from their references.
+            rows: the alternates.
+        """
+        count = self.geometry.tokens
+
+        def function(chosen: torch.Tensor) -> torch.Tensor:
+            at = slots[chosen]
+            first, last = span
+            values = tokens[chosen, first:last]
+            for number, stage in enumerate(self._stages):
+                low = max(0, first // stage.align * stage.align - stage.reach)
+                high = min(count, -(-last // stage.align) * stage.align + stage.reach)
+                start, end = max(0, low - stage.reach), min(count, high + stage.reach)
+                if end - start > CONE_SHARE * count:
+                    whole = _spliced(references.activations[number][at], first, last, values)
+                    for rest in self._stages[number:]:
+                        whole = rest.run(whole, count)
+                    return whole
+                part = references.activations[number][at, start:end]
+                part = stage.run(_spliced(part, first - start, last - start, values), count)
+                first, last = low, high
+                values = part[:, low - start : high - start]
+            return _spliced(references.activations[-1][at], first, last, values)
+
+        numbers = torch.tensor(rows, device=self.predictor.device)
+        return self.predictor.in_batches(function, numbers, len(rows))
+
+    def _run_references(
+        self, codes: torch.Tensor, windows: Sequence[tuple[str, int]], each: Pass
+    ) -> _References:
+        """References through the local trunk and the local stages, every activation kept."""
+        activations = [self._references(codes, windows, each)]
+        for stage in self._stages:
+
+            def function(piece: torch.Tensor, stage: LocalStage = stage) -> torch.Tensor:
+                return stage.run(piece, self.geometry.tokens)
+
+            activations.append(self.predictor.in_batches(function, activations[-1], 1))
+        return _References(codes, activations)
 
     def _patch(self, changed: tuple[int, int], each: Pass) -> Patch | None:
         """The patch of an alternate in a pass; None where the pass does not show the change."""

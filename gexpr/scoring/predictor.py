@@ -211,8 +211,8 @@ class Predictor:
         """Predictions of the selected tracks, bins and tracks as on the + strand, in natural scale.
 
         Args:
-            inputs: what the model sees: uint8 codes (n, context_length), or the tokens (n, bins, C) of its
-                local trunk.
+            inputs: what the model sees: uint8 codes (n, context_length), or the tokens (n, bins, C)
+                behind its local trunk and local stages.
             reverse: whether that is the - strand.
 
         Returns:
@@ -231,6 +231,8 @@ class Predictor:
                 if self.model.local_layers:
                     self.model.check_input(piece)
                     piece = self.model.encode_window(piece)
+                    for stage in self.model.local_stages:
+                        piece = stage.run(piece, piece.shape[1])
             result = self._run(piece, head, columns)
             if len(outputs) > 1:
                 width = sum(len(places) for _, _, places in outputs)
@@ -299,7 +301,7 @@ class Predictor:
     def _run(self, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:
         """Some tracks of one head from tokens, or from one-hot for a model without a local trunk."""
         if self.model.local_layers:
-            predictions = self.model.decode(inputs, head, columns)
+            predictions = self.model.finish(inputs, head, columns)
         else:
             predictions = self.model(inputs, head).index_select(2, columns)
         expected = (inputs.shape[0], self.target_length)

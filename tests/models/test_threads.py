@@ -1,0 +1,51 @@
+"""On a CPU predictions do not depend on the number of threads, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import hashlib, json
+import gexpr.cli.main
+import torch
+from gexpr import checkpoints
+from gexpr.models import registry
+
+def drawn(architecture, **settings):
+    torch.manual_seed(4)
+    model = registry.build(architecture, settings).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3)
+    return model
+
+common = dict(context_length=4096, target_length=200, heads={"tracks": 3})
+models = {
+    "yeast-tss": checkpoints.load("yeast-tss"),
+    "enformer": drawn("enformer", **common, channels=96, num_downsamples=4, divisible_by=8, depth=2,
+                      attention_heads=4, key_size=8, dilated_layers=3),
+    "basenji": drawn("basenji", **common, stem_channels=48, num_downsamples=4, tower_start=56,
+                     dilated_layers=5, dilated_channels=32, final_channels=100),
+}
+found = {}
+with torch.inference_mode():
+    for name, model in models.items():
+        generator = torch.Generator().manual_seed(1)
+        x = torch.eye(4)[torch.randint(0, 4, (2, model.context_length), generator=generator)]
+        for threads in (1, 2, 3, 5):
+            torch.set_num_threads(threads)
+            digest = hashlib.sha256(model(x).numpy().tobytes()).hexdigest()
+            found.setdefault(name, []).append(digest)
+print(json.dumps(found))
+"""
+
+
+def test_predictions_do_not_depend_on_the_number_of_threads() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MKL", "OMP"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    for name, digests in json.loads(ran.stdout).items():
+        assert len(set(digests)) == 1, name
