@@ -62,11 +62,11 @@ def merge_run(
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
     refuse_input(output, [entry.path for entry in os.scandir(run_dir)])
     directory.refuse_output(output)
-    with terminable():
-        sink = merge(directory, manifest, open_sink, output, force=force)
-    RunLog(directory).write("stop", how="merged")
-    if not keep_run:
-        directory.remove()
+    with terminable() as complete:
+        sink = merge(directory, manifest, open_sink, output, force=force, before_commit=complete)
+        RunLog(directory).write("stop", how="merged")
+        if not keep_run:
+            directory.remove()
     outcome = Outcome(manifest, sink, 0, 0.0)
     if manifest.command == score_variants.COMMAND:
         return score_variants.finish(outcome, output, strict=strict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -32,40 +32,52 @@ class Terminated(GexprError):
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def terminable() -> Iterator[Callable[[], None]]:
     """Turn the first SIGTERM or SIGHUP inside the block into :class:`Terminated`; a second one ends at once.
 
     For work that cannot be resumed. Without it such a signal ends the process where it stands and
     leaves unfinished files behind. Signals that are ignored (``nohup``) or handled already are left
     alone, and so are threads other than the main one, which cannot take signals.
+
+    Yields:
+        A function to call when only the output's name and housekeeping are missing: a first signal,
+        SIGINT included, changes nothing from there on, so that nothing complete looks interrupted.
     """
-    taken: list[int] = []
-
-    def restore() -> None:
-        while taken:
-            signal.signal(taken.pop(), signal.SIG_DFL)
-
+    before: dict[int, Any] = {}
     received: list[int] = []
+    complete = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        restore()
-        received.append(number)
-        raise StopNow
+        for taken in before:
+            signal.signal(taken, signal.SIG_DFL)
+        if not complete:
+            received.append(number)
+            raise StopNow
+
+    def take(name: str) -> None:
+        number = getattr(signal, name, None)
+        if number is not None and threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = handler
+                signal.signal(number, stop)
+
+    def completing() -> None:
+        nonlocal complete
+        complete = True
+        take("SIGINT")
 
     try:
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                    signal.signal(number, stop)
-                    taken.append(number)
-        yield
+        for name in ("SIGTERM", "SIGHUP"):
+            take(name)
+        yield completing
     except StopNow:
         if not received:
             raise
         raise Terminated(received[0]) from None
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_stopper(handler: Any) -> bool:
