@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is not a fault of the code.
+hypothesis.settings.register_profile("gexpr", deadline=None)
+hypothesis.settings.load_profile("gexpr")
 
 
 @pytest.fixture(scope="session")

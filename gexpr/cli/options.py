@@ -12,13 +12,13 @@ from gexpr.errors import ConfigError
 from gexpr.scoring.definitions import PRECISIONS, parse_shifts
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Parse = Callable[[str], Any]
+Parse = Callable[[Any], Any]
 
 
-def parsed(parse: Parse) -> Callable[[click.Context, click.Parameter, str], Any]:
+def parsed(parse: Parse) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """A click callback from a parser that raises ConfigError: wrong usage, exit code 2."""
 
-    def callback(ctx: click.Context, param: click.Parameter, value: str) -> Any:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         try:
             return parse(value)
         except ConfigError as error:
@@ -211,6 +211,7 @@ def run_control(function: Command) -> Command:
             "workers",
             "scheduler",
             "cluster",
+            "cluster_options",
         )
         run = {name: values.pop(name) for name in names}
         if run["shard"] is None and values["output"] is None and not values["dry_run"]:
@@ -265,6 +266,14 @@ def run_control(function: Command) -> Command:
             help="Start a Dask cluster with --workers workers, here or as Slurm jobs.",
         ),
         click.option(
+            "--cluster-option",
+            "cluster_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=parsed_cluster_options,
+            help="Setting of the cluster's jobs, such as queue=gpu or walltime=04:00:00; repeatable.",
+        ),
+        click.option(
             "--dry-run",
             is_flag=True,
             help="Show what there is to do, with estimates of time and disk, and stop; needs no --output.",
@@ -275,6 +284,15 @@ def run_control(function: Command) -> Command:
         wrapped = decorator(wrapped)
     result: Command = wrapped
     return result
+
+
+def parsed_cluster_options(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Any:
+    """A click callback: settings of a Dask cluster by name."""
+    if not value:
+        return {}
+    from gexpr.runs.dask_cluster import cluster_options
+
+    return parsed(cluster_options)(ctx, param, value)
 
 
 def parsed_shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:

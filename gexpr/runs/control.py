@@ -14,9 +14,9 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import gexpr
 from gexpr import logs
@@ -45,6 +45,7 @@ class RunOptions:
         workers: CPU processes that work at once.
         scheduler: address of a Dask scheduler, or None.
         cluster: ``local`` or ``slurm``: start a Dask cluster of ``workers`` workers, or None.
+        cluster_options: see :func:`gexpr.runs.dask_cluster.cluster_options`.
 
     Raises:
         ConfigError: options that exclude each other, or a value that is not allowed.
@@ -60,6 +61,7 @@ class RunOptions:
     workers: int = 1
     scheduler: str | None = None
     cluster: str | None = None
+    cluster_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.block_rows is not None and self.block_rows < 1:
@@ -73,6 +75,8 @@ class RunOptions:
             )
         if self.scheduler is not None and self.cluster is not None:
             raise ConfigError("--scheduler joins a cluster and --cluster starts one; give one of them")
+        if self.cluster_options and not self.dask:
+            raise ConfigError("--cluster-option is for --cluster and --scheduler")
         if self.dask and len(self.devices) > 1:
             raise ConfigError("several devices are for one machine; a Dask cluster has its own workers")
         if len(self.devices) > 1 and self.workers > 1:
@@ -328,6 +332,7 @@ def _compute(
                     scheduler=run.scheduler,
                     cluster=run.cluster,
                     workers=run.workers,
+                    cluster_options=run.cluster_options,
                     on_done=on_done,
                     stopping=lambda: stopper.stopping,
                 )
@@ -520,6 +525,7 @@ def _stream_parts(
                 scheduler=run.scheduler,
                 cluster=run.cluster,
                 workers=run.workers,
+                cluster_options=run.cluster_options,
                 on_done=on_done,
                 stopping=lambda: False,
             )

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gexpr import logs
-from gexpr.errors import ConfigError, GexprError, InputError
+from gexpr.errors import ConfigError, GexprError, InputError, shown_name
 from gexpr.genome.bed import read_bed
 from gexpr.genome.contigs import ContigMap
 from gexpr.genome.fasta import Fasta
@@ -93,15 +93,16 @@ def place_regions(regions: Sequence[Region], genome: Fasta, contigs: ContigMap, 
         contig = contigs.resolve(region.chrom)
         if contig is None:
             names = ", ".join(genome.names[:5]) + (", ..." if len(genome.names) > 5 else "")
+            name = shown_name(region.chrom)
             raise InputError(
-                f"the FASTA has no contig {region.chrom!r} (it has {names}); see --contig-aliases",
+                f"the FASTA has no contig '{name}' (it has {names}); see --contig-aliases",
                 path=path,
                 line=region.line,
             )
         if region.end > genome.lengths[contig]:
             raise InputError(
-                f"{region.chrom}:{region.start}-{region.end} reaches past the end of the contig "
-                f"({genome.lengths[contig]:,} bp)",
+                f"{shown_name(region.chrom)}:{region.start}-{region.end} reaches past the end of the "
+                f"contig ({genome.lengths[contig]:,} bp)",
                 path=path,
                 line=region.line,
             )

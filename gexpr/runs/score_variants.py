@@ -144,8 +144,8 @@ class ScoreSummary(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Alleles scored a second by this process."""
-        return self.computed / max(self.seconds, 1e-9)
+        """Alleles scored a second by this process, whose rows are taken to be like all others."""
+        return self.computed * self.scored / max(self.alleles, 1) / max(self.seconds, 1e-9)
 
 
 class VariantRows:

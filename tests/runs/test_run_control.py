@@ -432,7 +432,13 @@ def test_workers_share_the_cores(task: ToyTask, output: Path, monkeypatch: pytes
     assert made == [("cuda:0", None), ("cuda:2", None)]
 
 
-@pytest.mark.parametrize("options", [{"scheduler": "tcp://a:1"}, {"cluster": "slurm", "workers": 7}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheduler": "tcp://a:1"},
+        {"cluster": "slurm", "workers": 7, "cluster_options": {"queue": "gpu"}},
+    ],
+)
 def test_a_cluster_computes_what_is_missing(
     options: dict[str, Any], task: ToyTask, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,7 +452,8 @@ def test_a_cluster_computes_what_is_missing(
 
     monkeypatch.setattr("gexpr.runs.dask_cluster.run_on_dask", cluster)
     outcome = run(interrupted(task, output), output, **options)
-    defaults = {"blocks": [2, 3], "scheduler": None, "cluster": None, "workers": 1}
+    defaults: dict[str, Any] = {"blocks": [2, 3], "scheduler": None, "cluster": None, "workers": 1}
+    defaults["cluster_options"] = {}
     assert calls == [{**defaults, **options}]
     assert outcome.computed == 4 and output.read_text() == squares(10)
 
