@@ -165,3 +165,18 @@ def test_killed_before_every_change_to_a_file(world: World, tmp_path: Path) -> N
             assert result == (0, "", ""), (events[number], result)
             assert not (folder / "out.run").exists() and unfinished(folder) == [], events[number]
         assert sha256(folder / "out") == expected, events[number]
+
+
+def test_a_process_of_its_own(world: World, expected: dict[str, str], tmp_path: Path) -> None:
+    """Not a fork of one that has everything loaded, but the command as it is called."""
+    arguments = world.score("-o", "out.h5", "--block-rows", "4")
+    parts = tmp_path / "out.h5.run" / "parts"
+    process = Gexpr(arguments, tmp_path, fresh=True)
+    with killed_at_the_end([process]):
+        process.until(lambda: (parts / "000001.part").exists(), "two blocks")
+        process.send(signal.SIGKILL)
+        assert process.wait().code == -signal.SIGKILL
+    assert len(check_parts(parts.parent)) >= 2 and not (tmp_path / "out.h5").exists()
+    result = run([argument for argument in arguments if argument != "--quiet"], tmp_path, fresh=True)
+    assert result.code == 0 and result.err.startswith("continuing: ")
+    assert sha256(tmp_path / "out.h5") == expected["h5"] and unfinished(tmp_path) == []
