@@ -109,6 +109,7 @@ def test_the_death_of_a_worker_is_told(
     with killed_at_the_end([held.process]):
         workers = held.reached()
         os.kill(workers[1], signal.SIGKILL)
+        wait_until(lambda: not alive(workers[1]), "its death", pause=0.02)
         result = held.release()
     assert result.code == 1
     assert result.error == (
