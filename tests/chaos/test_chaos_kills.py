@@ -7,9 +7,11 @@ numbers of shards has the SHA-256 of one that nobody disturbed.
 from __future__ import annotations
 
 import functools
+import os
 import random
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,13 @@ import pytest
 from chaos_tools import (
     Gexpr,
     World,
+    at_event,
     check_parts,
     file_events,
     killed_at_the_end,
     run,
     sha256,
+    signal_self,
     unfinished,
 )
 
@@ -165,6 +169,23 @@ def test_killed_before_every_change_to_a_file(world: World, tmp_path: Path) -> N
             assert result == (0, "", ""), (events[number], result)
             assert not (folder / "out.run").exists() and unfinished(folder) == [], events[number]
         assert sha256(folder / "out") == expected, events[number]
+
+
+@pytest.mark.parametrize(
+    "path", [r"\.manifest\.json\..*", r"\.input\.vcf\..*", r"\.000003\.part\..*", r"\.out\.h5\..*"]
+)
+def test_the_next_process_cleans_up(path: str, world: World, tmp_path: Path) -> None:
+    """At once, and not only when the run directory is removed; what a living process writes stays."""
+    command = world.score("-o", "out.h5", "--block-rows", "12", "--keep-run", vcf="-")
+    event = "os.rename" if "part" in path or "out" in path else "os.link"
+    die = functools.partial(signal_self, signal.SIGKILL)
+    result = run(command, tmp_path, stdin=world.vcf, before=functools.partial(at_event, event, path, 0, die))
+    assert result.code == -signal.SIGKILL and len(unfinished(tmp_path)) == 1
+    parts = tmp_path / "out.h5.run" / "parts"
+    theirs = parts / f".000005.part.{socket.gethostname()}.{os.getpid()}.part"
+    theirs.touch()
+    assert run(command, tmp_path, stdin=world.vcf).code == 0
+    assert unfinished(tmp_path) == [str(theirs.relative_to(tmp_path))]
 
 
 def test_a_process_of_its_own(world: World, expected: dict[str, str], tmp_path: Path) -> None:
