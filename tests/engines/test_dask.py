@@ -129,7 +129,7 @@ def test_a_block_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
         with pytest.raises(GexprError, match=r"^block 2: the Dask workers that had it died"):
             run(Deadly(tmp_path), [2])
-    # Nothing is said of stderr: a replacement that is told to end while it starts prints a traceback of Dask's.
+    # Dask prints a traceback of a replacement that is told to end while it starts: stderr is not looked at.
     assert len(runs(tmp_path, 2)) == 2
 
 
