@@ -321,25 +321,8 @@ def _compute(
 
         if not missing:
             pass
-        elif run.dask:
-            from gexpr.runs.dask_cluster import run_on_dask
-
-            task.close()
-            with stopper.finishing():
-                run_on_dask(
-                    _portable(task, directory, manifest),
-                    missing,
-                    scheduler=run.scheduler,
-                    cluster=run.cluster,
-                    workers=run.workers,
-                    cluster_options=run.cluster_options,
-                    on_done=on_done,
-                    stopping=lambda: stopper.stopping,
-                )
-            stopper.check()
-        elif run.processes > 1:
-            task.close()
-            run_in_processes(_runners(task, directory, manifest, run), missing, on_done, stopper)
+        elif run.dask or run.processes > 1:
+            _let_others_compute(task, directory, manifest, missing, run, on_done, stopper)
         else:
             runner = BlockRunner(task, directory, manifest, task.device)
             for block in missing:
@@ -362,8 +345,36 @@ def _runners(
     return [BlockRunner(each, directory, manifest, each.device) for each in tasks]
 
 
-def _portable(task: BlockTask, directory: RunDirectory, manifest: Manifest) -> BlockRunner:
-    return BlockRunner(task.absolute(), RunDirectory(os.path.abspath(directory.path)), manifest, "dask")
+def _let_others_compute(
+    task: BlockTask,
+    directory: RunDirectory,
+    manifest: Manifest,
+    blocks: Sequence[int],
+    run: RunOptions,
+    on_done: Callable[[BlockDone], None],
+    stopper: Stopper,
+) -> None:
+    """Compute blocks in worker processes of this machine, or on a Dask cluster."""
+    task.close()
+    if not run.dask:
+        run_in_processes(_runners(task, directory, manifest, run), blocks, on_done, stopper)
+        return
+    from gexpr.runs.dask_cluster import run_on_dask
+
+    # Workers elsewhere have working folders of their own.
+    absolute = RunDirectory(os.path.abspath(directory.path))
+    with stopper.finishing():
+        run_on_dask(
+            BlockRunner(task.absolute(), absolute, manifest, "dask"),
+            blocks,
+            scheduler=run.scheduler,
+            cluster=run.cluster,
+            workers=run.workers,
+            cluster_options=run.cluster_options,
+            on_done=on_done,
+            stopping=lambda: stopper.stopping,
+        )
+    stopper.check()
 
 
 def merge(
@@ -514,23 +525,9 @@ def _stream_parts(
                 directory.part_path(following).unlink()
                 following += 1
 
-        blocks = range(manifest.blocks)
-        task.close()
-        if run.dask:
-            from gexpr.runs.dask_cluster import run_on_dask
-
-            run_on_dask(
-                _portable(task, directory, manifest),
-                blocks,
-                scheduler=run.scheduler,
-                cluster=run.cluster,
-                workers=run.workers,
-                cluster_options=run.cluster_options,
-                on_done=on_done,
-                stopping=lambda: False,
-            )
-        elif manifest.blocks:
-            run_in_processes(_runners(task, directory, manifest, run), blocks, on_done, Stopper())
+        if manifest.blocks:
+            blocks = range(manifest.blocks)
+            _let_others_compute(task, directory, manifest, blocks, run, on_done, Stopper())
 
 
 @contextlib.contextmanager
