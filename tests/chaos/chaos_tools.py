@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -103,7 +104,6 @@ class Gexpr:
         streams.mkdir(exist_ok=True)
         self._out = streams / f"{os.getpid()}-{Gexpr._number}.out"
         self._err = self._out.with_suffix(".err")
-        self._mark = self._out.with_suffix(".started")
         self._out.touch()
         self._err.touch()
         self.arguments = [os.fspath(argument) for argument in arguments]
@@ -129,7 +129,6 @@ class Gexpr:
                 str(cwd),
                 str(self._out),
                 str(self._err),
-                str(self._mark),
                 str(stdin),
                 variables,
                 before,
@@ -164,11 +163,6 @@ class Gexpr:
         code = self._code()
         assert code is not None, f"gexpr {' '.join(self.arguments)} does not end: {self.err}"
         return Result(code, self._out.read_text(), self.err)
-
-    def started(self) -> Gexpr:
-        """Wait until a fork has begun with the command itself."""
-        wait_until(lambda: self._mark.exists() or self.ended, "the start of the command", pause=0.0005)
-        return self
 
     @property
     def err(self) -> str:
@@ -205,7 +199,6 @@ def _forked(
     cwd: str,
     out: str,
     err: str,
-    mark: str,
     stdin: str,
     variables: dict[str, str],
     before: Callable[[], None] | None,
@@ -224,7 +217,6 @@ def _forked(
     torch.set_num_threads(1)
     from gexpr.cli.main import main
 
-    Path(mark).touch()
     if before is not None:
         before()
     main(arguments, prog_name="gexpr")
@@ -306,17 +298,22 @@ def killed_at_the_end(processes: list[Gexpr]) -> Iterator[None]:
             process.kill_group()
 
 
-def file_events(log: str, kill_at: int | None, folder: str) -> None:
-    """In this process, note every change to files below a folder, and die before one of them.
+def file_events(log: str | None, kill_at: int | None, folder: str, delay: float = 0.0) -> None:
+    """In this process, note every change to files below a folder, and die before or soon after one of them.
 
     Args:
-        log: a file that gets one line an event: what happens to which path.
+        log: a file that gets one line an event: what happens to which path; None keeps no log.
         kill_at: number of the event before which the process kills itself; None lets it live.
         folder: events elsewhere do not count.
+        delay: seconds after that event when it happens instead.
     """
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    file = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     changes = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
     count = 0
+
+    def die() -> None:
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
@@ -325,9 +322,12 @@ def file_events(log: str, kill_at: int | None, folder: str) -> None:
         path = os.path.abspath(_path(arguments))
         if not path.startswith(folder):
             return
-        os.write(file, f"{event} {path}\n".encode())
-        if count == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if file is not None:
+            os.write(file, f"{event} {path}\n".encode())
+        if count == kill_at and delay:
+            threading.Thread(target=die, daemon=True).start()
+        elif count == kill_at:
+            die()
         count += 1
 
     sys.addaudithook(hook)
