@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from gexpr import logs
 from gexpr.errors import GexprError, Interrupted
@@ -94,14 +94,21 @@ class Stopper:
     one nothing is taken over. Inside another Stopper, this one takes its place.
     """
 
+    _active: ClassVar[list[Stopper]] = []
+
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         self._working = 0
+        self._raised = False
         self._received: int | None = None
         self.hint = "the same command continues"
         """What the message of :class:`~gexpr.errors.Interrupted` says about going on."""
 
     def __enter__(self) -> Stopper:
+        for outer in self._active:
+            # Some code in between may have taken what the signal raised for its own.
+            outer.check()
+        self._active.append(self)
         if threading.current_thread() is threading.main_thread():
             for name in STOPPING:
                 number = getattr(signal, name, None)
@@ -123,7 +130,9 @@ class Stopper:
             # After a first signal the next one ends the process, whatever is further out.
             signal.signal(number, signal.SIG_DFL if self.stopping and _is_stopper(handler) else handler)
         self._before.clear()
-        if kind is StopNow and self.stopping:
+        self._active.remove(self)
+        # Code that is written in C, an import say, may have made another error of what the signal raised.
+        if self._raised and kind is not None and not issubclass(kind, Interrupted):
             raise self.interrupted() from None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
@@ -131,6 +140,7 @@ class Stopper:
             signal.signal(taken, signal.SIG_DFL)
         self._received = number
         if not self._working:
+            self._raised = True
             raise StopNow
         # RuntimeError: the signal came while this process was writing to the same stream.
         with suppress(RuntimeError, OSError):
