@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def test_a_second_one_ends_at_once(first: int, second: int, world: World, tmp_pa
         process.until(
             lambda: any('"plan"' in log.read_text() for log in logs.glob("*.jsonl")), "the end of the plan"
         )
+        # The block begins a moment later, and lasts many times as long as this.
+        time.sleep(1)
         process.send(first)
         name = signal.Signals(first).name
         process.until(
