@@ -157,16 +157,26 @@ class LocalStage(NamedTuple):
     """A layer whose outputs see only the tokens around them.
 
     Attributes:
-        run: (B, n, C) tokens and the number of tokens of a whole window to (B, n, C). The n tokens may be
-            a part of a window that starts at a multiple of ``align``, and ends at one or with the window.
+        run: (B, n, C) tokens, the number of tokens of a whole window, and the place of the first of the n in
+            it, to (B, n, C). The n tokens may be a part of a window that starts at a multiple of
+            ``align``, and ends at one or with the window.
         reach: tokens on each side that an output sees, counted from the cut of ``align`` tokens it lies
             in; so many outputs at an artificial end of a part are wrong.
         align: where a window may be cut.
+        summarize: for the last stage alone, what :meth:`SequenceModel.finish` needs besides: all of the
+            stage's input (B, tokens, C) to a summary (B, S, C).
+        whole: all of the stage's input to the summary and the stage's output, (B, S + tokens, C), at once.
     """
 
-    run: Callable[[Tensor, int], Tensor]
+    run: Callable[[Tensor, int, int], Tensor]
     reach: int
     align: int = 1
+    summarize: Callable[[Tensor], Tensor] | None = None
+    whole: Callable[[Tensor], Tensor] | None = None
+
+    def on_window(self, tokens: Tensor) -> Tensor:
+        """The stage on a whole window: (B, tokens, C) to (B, S + tokens, C)."""
+        return self.run(tokens, tokens.shape[1], 0) if self.whole is None else self.whole(tokens)
 
 
 class SequenceModel(nn.Module):
@@ -238,10 +248,11 @@ class SequenceModel(nn.Module):
         output_crop(length // self.bin_size, self.target_length)
         return length // self.bin_size
 
-    def crop_bins(self, x: Tensor) -> Tensor:
-        """Keep the middle ``target_length`` bins of (B, bins, channels)."""
+    def crop_bins(self, x: Tensor, bins: tuple[int, int] | None = None) -> Tensor:
+        """Keep the middle ``target_length`` bins of (B, bins, channels), or ``bins`` (half-open) of them."""
         crop = output_crop(x.shape[1], self.target_length)
-        return x[:, crop : crop + self.target_length]
+        first, last = (0, self.target_length) if bins is None else bins
+        return x[:, crop + first : crop + last]
 
     @property
     def local_layers(self) -> list[TrunkLayer]:
@@ -281,17 +292,27 @@ class SequenceModel(nn.Module):
         """The layers after :meth:`encode` in which a token still sees only its surroundings, in order."""
         return []
 
-    def finish(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
-        """(B, bins, C) from the last of :attr:`local_stages` to (B, target_length, tracks).
+    def finish(
+        self,
+        tokens: Tensor,
+        head: str | None = None,
+        tracks: Tensor | None = None,
+        bins: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """(B, S + bins, C) from the last of :attr:`local_stages` to (B, target_length, tracks).
 
-        ``tracks`` are the indices of the head's tracks that are wanted; None is all of them.
+        Args:
+            tokens: its output, with its summary in front where it makes one.
+            head: name of the head.
+            tracks: indices of the head's tracks that are wanted; None is all of them.
+            bins: the bins of the target, half-open, that are wanted; None is all of them.
         """
         raise NotImplementedError
 
     def decode(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
         """(B, bins, C) tokens of whole windows to (B, target_length, tracks): all after :meth:`encode`."""
         for stage in self.local_stages:
-            tokens = stage.run(tokens, tokens.shape[1])
+            tokens = stage.on_window(tokens)
         return self.finish(tokens, head, tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:

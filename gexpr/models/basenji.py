@@ -205,17 +205,23 @@ class Basenji(SequenceModel):
     def local_stages(self) -> list[LocalStage]:
         """The dilated layers."""
         return [
-            LocalStage(lambda x, _, block=block: block(x), dilation)  # type: ignore[misc]
+            LocalStage(lambda x, *_, block=block: block(x), dilation)  # type: ignore[misc]
             for block, dilation in zip(self.dilated, self.config.dilations, strict=True)
         ]
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor, bins: tuple[int, int] | None = None) -> Tensor:
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last block."""
-        return gelu(self.final(self.crop_bins(x)))
+        return gelu(self.final(self.crop_bins(x, bins)))
 
-    def finish(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
+    def finish(
+        self,
+        tokens: Tensor,
+        head: str | None = None,
+        tracks: Tensor | None = None,
+        bins: tuple[int, int] | None = None,
+    ) -> Tensor:
         """(B, bins, C) to (B, target_length, tracks): the crop, the last block and a head."""
-        return predict_head(self.heads[self.head_name(head)], self.embed(tokens), tracks)
+        return predict_head(self.heads[self.head_name(head)], self.embed(tokens, bins), tracks)
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         self.head_name(head)

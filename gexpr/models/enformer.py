@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -224,6 +225,13 @@ class EnformerConfig(ModelConfig):
         return 0
 
 
+class Part(NamedTuple):
+    """Which part of a window some bins are: ``window`` bins in all, the part begins with bin ``start``."""
+
+    window: int
+    start: int
+
+
 class DownBlock(nn.Module):
     """Convolution, residual pointwise convolution, pooling by two: (B, L, C_in) -> (B, L / 2, C_out)."""
 
@@ -267,6 +275,7 @@ class MultiheadAttention(nn.Module):
         self.tokens = 0 if pattern is None else pattern.global_tokens
         self.implementation = config.attention
         keys, values = self.heads * config.key_size, self.heads * config.head_value_size
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None
         self.to_query = nn.Linear(config.channels, keys, bias=False)
         self.to_key = nn.Linear(config.channels, keys, bias=False)
         self.to_value = nn.Linear(config.channels, values, bias=False)
@@ -288,34 +297,67 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.to_output.weight)
         nn.init.zeros_(self.to_output.bias)
 
-    def forward(self, x: Tensor, window: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, part: Part | None = None) -> Tensor:
         q = self._split(self.to_query(x)) * self.key_size**-0.5
         k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
-        length = x.shape[1] - self.tokens
         relative = None
         if self.positions == "enformer":
-            relative = self.relative_bias(length, x, window)
+            relative = self.relative_bias(x.shape[1] - self.tokens, x, part)
         elif self.positions == "rotary":
-            q, k = self._rotate(q, length), self._rotate(k, length)
+            q, k = self._rotate(q, part), self._rotate(k, part)
         mixed = attend(
             q, k, v, self.pattern, relative, self.attention_dropout, self.training, self.implementation
         )
         return self.to_output(mixed.transpose(1, 2).flatten(2))
 
-    def relative_bias(self, length: int, like: Tensor, window: int | None = None) -> RelativeBias:
+    def of_tokens(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` gives for the global tokens alone: (B, G + T, C) -> (B, G, C)."""
+        q = self._split(self.to_query(x[:, : self.tokens])) * self.key_size**-0.5
+        k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
+        if self.positions == "enformer":
+            q = q + self.content_bias[:, None]
+        elif self.positions == "rotary":
+            k = self._rotate(k, None)
+        return self.to_output(attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def relative_bias(self, length: int, like: Tensor, part: Part | None = None) -> RelativeBias:
         """The position term for ``length`` bins, on the device and in the precision of ``like``.
 
-        The features of a distance depend on the length of the ``window`` of which the bins may be a part.
+        The features of a distance depend on the length of the window of which the bins may be a part.
         """
-        whole = length if window is None else window
-        features = relative_features(whole, self.features, like.dtype, like.device)
-        features = features[whole - length : whole + length - 1]
-        features = F.dropout(features, self.position_dropout, self.training)
-        keys = self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
-        return RelativeBias(keys, self.content_bias, self.position_bias)
+        whole = length if part is None else part.window
+        if torch.is_grad_enabled() or like.dtype != self.to_relative_key.weight.dtype:
+            keys = self._relative_keys(whole, like)
+        else:
+            keys = self._kept_relative_keys(whole, like)
+        return RelativeBias(
+            keys[:, whole - length : whole + length - 1], self.content_bias, self.position_bias
+        )
 
-    def _rotate(self, x: Tensor, length: int) -> Tensor:
-        cosine, sine = rotary_angles(length, self.key_size, self.rotary_base, x.dtype, x.device)
+    def _relative_keys(self, length: int, like: Tensor) -> Tensor:
+        features = relative_features(length, self.features, like.dtype, like.device)
+        features = F.dropout(features, self.position_dropout, self.training)
+        return self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
+
+    def _kept_relative_keys(self, length: int, like: Tensor) -> Tensor:
+        """The relative keys, which depend on weights alone, computed once for each state of these."""
+        weight = self.to_relative_key.weight
+        dropped = self.training and self.position_dropout > 0
+        state = length, weight.data_ptr(), weight._version, like.dtype, like.device
+        if dropped or self._kept is None or self._kept[0] != state:
+            # Not an inference tensor: it may meet others outside of inference mode.
+            with torch.inference_mode(False), torch.no_grad():
+                keys = self._relative_keys(length, like).contiguous()
+            if dropped:
+                return keys
+            self._kept = state, keys
+        return self._kept[1]
+
+    def _rotate(self, x: Tensor, part: Part | None) -> Tensor:
+        length = x.shape[2] - self.tokens
+        window, start = (length, 0) if part is None else part
+        angles = rotary_angles(window, self.key_size, self.rotary_base, x.dtype, x.device)
+        cosine, sine = (each[start : start + length] for each in angles)
         bins = rotate(x[:, :, self.tokens :], cosine, sine)
         return torch.cat([x[:, :, : self.tokens], bins], dim=2) if self.tokens else bins
 
@@ -349,9 +391,16 @@ class TransformerBlock(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, window: int | None = None) -> Tensor:
-        """``window`` is the number of bins of the whole window when ``x`` is a part of one."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), window))
+    def forward(self, x: Tensor, part: Part | None = None) -> Tensor:
+        """``part`` says which bins ``x`` holds when these are not a whole window."""
+        return self._add_feedforward(x + self.dropout(self.attention(self.attention_norm(x), part)))
+
+    def of_tokens(self, x: Tensor) -> Tensor:
+        """The global tokens of what :meth:`forward` gives for a whole window: (B, G + T, C) -> (B, G, C)."""
+        tokens = x[:, : self.attention.tokens]
+        return self._add_feedforward(tokens + self.dropout(self.attention.of_tokens(self.attention_norm(x))))
+
+    def _add_feedforward(self, x: Tensor) -> Tensor:
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
@@ -425,50 +474,96 @@ class Enformer(SequenceModel):
             x = block(x)
         return x
 
-    def transform(self, x: Tensor, first: int = 0) -> Tensor:
-        """(B, bins, C) to (B, bins, C): the transformer layers from ``first`` on, without the crop."""
-        tokens = self.tokens.expand(len(x), -1, -1) if self.config.token_count else x[:, :0]
-        for layer, block in enumerate(self.transformer):
-            if layer < first:
-                continue
+    def transform(self, x: Tensor) -> Tensor:
+        """(B, bins, C) to (B, bins, C): the transformer layers, without the crop."""
+        return self._layers(x, self._first_tokens(x), 0)
+
+    def _layers(self, x: Tensor, tokens: Tensor, first: int) -> Tensor:
+        """Transformer layers from ``first`` on: bins (B, T, C) and global tokens (B, G, C) to bins."""
+        for layer in range(first, self.config.depth):
             # a layer without global attention leaves the tokens alone
             count = self.config.pattern_tokens(layer)
             if count:
-                x = block(torch.cat([tokens, x], dim=1))
+                x = self.transformer[layer](torch.cat([tokens, x], dim=1))
                 tokens, x = x[:, :count], x[:, count:]
             else:
-                x = block(x)
+                x = self.transformer[layer](x)
         return x
+
+    def _first_tokens(self, x: Tensor) -> Tensor:
+        """The global tokens as they are learned, for each sequence of a batch."""
+        return self.tokens.expand(len(x), -1, -1) if self.config.token_count else x[:, :0]
 
     @property
     def local_stages(self) -> list[LocalStage]:
-        """The dilated layers, and the transformer layers below the first that attends beyond neighbors."""
+        """The dilated layers, and the transformer layers in which a bin sees only its neighbors.
+
+        That is those below the first with random or global blocks, and of those with global tokens the
+        first: its tokens are still the learned ones. What it makes of them is its summary.
+        """
         stages = [
-            LocalStage(lambda x, _, block=block: block(x), dilation)  # type: ignore[misc]
+            LocalStage(lambda x, *_, block=block: block(x), dilation)  # type: ignore[misc]
             for block, dilation in zip(self.dilated, self.config.dilations, strict=True)
         ]
         for layer in range(self._local_layers()):
             pattern = self.config.pattern(layer)
             assert pattern is not None
-            stages.append(LocalStage(self.transformer[layer], pattern.block_size, pattern.block_size))
+            size = pattern.block_size
+            if pattern.global_tokens:
+                stages.append(self._summarizing_stage(layer, size))
+            else:
+
+                def run(x: Tensor, window: int, start: int, layer: int = layer) -> Tensor:
+                    return self.transformer[layer](x, Part(window, start))
+
+                stages.append(LocalStage(run, size, size))
         return stages
 
+    def _summarizing_stage(self, layer: int, size: int) -> LocalStage:
+        """The first layer with global tokens."""
+        block = self.transformer[layer]
+
+        def with_tokens(x: Tensor) -> Tensor:
+            return torch.cat([self._first_tokens(x), x], dim=1)
+
+        def run(x: Tensor, window: int, start: int) -> Tensor:
+            return block(with_tokens(x), Part(window, start))[:, self.config.token_count :]
+
+        def summarize(x: Tensor) -> Tensor:
+            return block.of_tokens(with_tokens(x))
+
+        def whole(x: Tensor) -> Tensor:
+            return block(with_tokens(x))
+
+        return LocalStage(run, size, size, summarize, whole)
+
     def _local_layers(self) -> int:
-        """Transformer layers, from the first on, in which blocks attend to their neighbors alone."""
+        """Transformer layers, from the first on, in which bins see their neighbors alone."""
         for layer in range(self.config.depth):
             pattern = self.config.pattern(layer)
-            if pattern is None or pattern.random_blocks or pattern.global_blocks or pattern.global_tokens:
+            if pattern is None or pattern.random_blocks or pattern.global_blocks:
                 return layer
+            if pattern.global_tokens:
+                return layer + 1
         return self.config.depth
 
-    def finish(self, tokens: Tensor, head: str | None = None, tracks: Tensor | None = None) -> Tensor:
-        """(B, bins, C) to (B, target_length, tracks): the other transformer layers, and a head."""
-        embedded = self.embed(self.transform(tokens, self._local_layers()))
+    def finish(
+        self,
+        tokens: Tensor,
+        head: str | None = None,
+        tracks: Tensor | None = None,
+        bins: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """(B, S + bins, C) to (B, target_length, tracks): the other transformer layers, and a head."""
+        layer = self._local_layers()
+        summary = self.config.pattern_tokens(layer - 1) if layer else 0
+        first, x = tokens[:, :summary], tokens[:, summary:]
+        embedded = self.embed(self._layers(x, first if summary else self._first_tokens(x), layer), bins)
         return predict_head(self.heads[self.head_name(head)], embedded, tracks)
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor, bins: tuple[int, int] | None = None) -> Tensor:
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last layer."""
-        return gelu(self.final_dropout(self.final(self.crop_bins(x))))
+        return gelu(self.final_dropout(self.final(self.crop_bins(x, bins))))
 
     def forward(self, x: Tensor, head: str | None = None) -> Tensor:
         self.head_name(head)

@@ -224,6 +224,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         options = self.options
         predictor = open_predictor(options.model)
         genome, contigs = self.open_genome()
+        limit = min(options.max_allele_length, allele_limit(predictor, options.window_rule))
         scorer = VariantScorer(
             predictor,
             FastaWindows(genome),
@@ -233,9 +234,9 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             average=options.average,
             window_rule=options.window_rule,
             engine=options.engine,
+            max_allele_length=limit,
         )
-        limit = allele_limit(predictor, options.window_rule)
-        reader = AlleleReader(genome, contigs, min(options.max_allele_length, limit))
+        reader = AlleleReader(genome, contigs, limit)
         source = open_vcf(self.path, label=self.label)
         rows = VariantRows(source, reader)
         return _Opened(predictor, genome, source, reader, scorer, rows, DtypeCast(options.dtype))

@@ -131,6 +131,8 @@ class VariantScorer:
         engine: ``incremental`` computes only what an alternate changes of the local trunk, where the
             model has one; ``plain`` computes all of it. They differ by rounding.
         cache_bytes: memory for tokens along the genome, with windows on a grid; None chooses.
+        max_allele_length: bases of the longest allele that will be scored; with a ``mask`` that leaves most
+            bins out, only those are predicted that such alleles can need. None promises nothing.
 
     Raises:
         ConfigError: an unknown name, a statistic that a track's transform does not allow, or a window
@@ -149,6 +151,7 @@ class VariantScorer:
         window_rule: WindowRule = CENTERED,
         engine: str = "incremental",
         cache_bytes: int | None = None,
+        max_allele_length: int | None = None,
     ) -> None:
         if average not in AVERAGES:
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {average!r}")
@@ -165,6 +168,10 @@ class VariantScorer:
         self._check_window_rule()
         if engine not in ENGINES:
             raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+        self.max_allele_length = max_allele_length
+        self.bins = self._needed_bins()
+        """The bins of the target, half-open, that are predicted."""
+        self._first_base = predictor.first_base + self.bins[0] * predictor.bin_size
         self._incremental: IncrementalPredictor | None = None
         if engine == "incremental" and IncrementalPredictor.applies(predictor.model):
             on_grid = window_rule.step(predictor.bin_size) > 0
@@ -188,6 +195,18 @@ class VariantScorer:
                 f"a maximum offset of {rule} bp is too large: the model predicts only {half:,} bp on each "
                 "side of a window's middle"
             )
+
+    def _needed_bins(self) -> tuple[int, int]:
+        """The bins that can be scored, and those that an insertion can push into them."""
+        predictor, distance, longest = self.predictor, self.mask.distance, self.max_allele_length
+        if distance is None or longest is None:
+            return 0, predictor.target_length
+        size = predictor.bin_size
+        middle = predictor.context_length // 2 - predictor.first_base
+        offset = self.window_rule.largest_offset(size)
+        first = (middle - offset - predictor.flank - distance) // size - 1
+        last = (middle + offset + predictor.flank + distance + 2 * longest) // size + 2
+        return max(0, first), min(predictor.target_length, last)
 
     def score(
         self, variants: Sequence[Variant], advance: Callable[[int], None] | None = None
@@ -298,15 +317,16 @@ class VariantScorer:
         alternates = [item.alternate or _Rows([], (0, 0), middle) for item in batch.items]
         lengths = torch.tensor([each.edit for each in alternates], dtype=torch.int64, device=device)
         anchors = torch.tensor([each.anchor for each in alternates], dtype=torch.int64, device=device)
-        covered = torch.ones((len(batch.items), predictor.target_length), dtype=torch.bool, device=device)
+        count = self.bins[1] - self.bins[0]
+        covered = torch.ones((len(batch.items), count), dtype=torch.bool, device=device)
         per_pass: list[torch.Tensor] = []
         has_indel = any(old != new for old, new in (each.edit for each in alternates))
         for each, predictions in self._predictions(batch):
             if has_indel:
                 edits = realign.Edits(anchors - each.shift, lengths[:, 0], lengths[:, 1])
-                geometry = predictor.bin_size, predictor.first_base
+                geometry = predictor.bin_size, self._first_base
                 predictions = realign.to_reference_bins(predictions, edits, *geometry)
-                covered &= realign.covered_bins(edits, predictor.target_length, *geometry)
+                covered &= realign.covered_bins(edits, count, *geometry)
             if per_pass and self.average == "predictions":
                 per_pass[0] = per_pass[0] + predictions
             else:
@@ -318,7 +338,7 @@ class VariantScorer:
     def _predictions(self, batch: _Batch) -> Iterable[tuple[Pass, torch.Tensor]]:
         """Predictions of every sequence of a batch, pass by pass."""
         if self._incremental is None:
-            return self.predictor.predict_passes(batch.codes)
+            return self.predictor.predict_passes(batch.codes, bins=self.bins)
         rows: list[int] = []
         reference = -1
         for row, item in enumerate(batch.items):
@@ -326,18 +346,19 @@ class VariantScorer:
             rows.append(reference)
         changed = [item.changed for item in batch.items]
         windows = [item.window for item in batch.items]
-        return self._incremental.predict_passes(Sequences(batch.codes, rows, changed, windows))
+        sequences = Sequences(batch.codes, rows, changed, windows)
+        return self._incremental.predict_passes(sequences, self.bins)
 
     def _scored_bins(self, alternates: Sequence[_Rows]) -> torch.Tensor:
         """(alternates, bins) bool: the bins that ``mask`` asks for."""
         predictor = self.predictor
         device = predictor.device
-        bins = torch.arange(predictor.target_length, device=device)[None, :]
+        bins = torch.arange(self.bins[1] - self.bins[0], device=device)[None, :]
         if self.mask.distance is None:
-            return torch.ones((len(alternates), predictor.target_length), dtype=torch.bool, device=device)
+            return torch.ones((len(alternates), bins.shape[1]), dtype=torch.bool, device=device)
         lengths = torch.tensor([each.edit[0] for each in alternates], device=device)[:, None]
         anchors = torch.tensor([each.anchor for each in alternates], device=device)[:, None]
-        start = anchors - predictor.first_base
+        start = anchors - self._first_base
         # An insertion has no reference base; it lies between two, and its score on the left one.
         low = torch.where(lengths == 0, start - 1, start) - self.mask.distance
         high = start + lengths.clamp_min(1) + self.mask.distance
@@ -386,6 +407,9 @@ class VariantScorer:
         groups: dict[tuple[str, int], dict[tuple[int, str, str], list[int]]] = {}
         for row, variant in enumerate(variants):
             if variant.ok:
+                longest = max(len(variant.norm_ref), len(variant.norm_alt))
+                if self.max_allele_length is not None and longest > self.max_allele_length:
+                    raise ValueError(f"an allele of {longest} bases; {self.max_allele_length} were promised")
                 start = self.window_rule.window_start(
                     variant.start, predictor.context_length, predictor.bin_size
                 )

@@ -115,7 +115,7 @@ class Sequences(NamedTuple):
 
 class _References(NamedTuple):
     """References of a pass: codes (m, context_length); tokens (m, tokens, C) before, between and after
-    the local stages.
+    the local stages, the last with a summary in front where the last stage makes one.
     """
 
     codes: torch.Tensor
@@ -172,16 +172,23 @@ class IncrementalPredictor:
         """Forget the last reference of the batch before; the next batch must begin with one."""
         self._carried.clear()
 
-    def predict_passes(self, batch: Sequences) -> Sequence[tuple[Pass, torch.Tensor]]:
+    def predict_passes(
+        self, batch: Sequences, bins: tuple[int, int] | None = None
+    ) -> Sequence[tuple[Pass, torch.Tensor]]:
         """Predictions of one batch, pass by pass, as :meth:`Predictor.predict_passes` gives them."""
-        return [(each, self._predict(batch, codes, each)) for each, codes in self._oriented(batch)]
+        oriented = self._oriented(batch)
+        return [
+            (each, self.predictor.natural(self._tokens(batch, codes, each), each.reverse, bins))
+            for each, codes in oriented
+        ]
 
     def _oriented(self, batch: Sequences) -> list[tuple[Pass, torch.Tensor]]:
         codes = self.predictor.to_device(batch.codes)
         return [(each, self.predictor.oriented(codes, each)) for each in self.predictor.passes]
 
     @torch.inference_mode()
-    def _predict(self, batch: Sequences, codes: torch.Tensor, each: Pass) -> torch.Tensor:
+    def _tokens(self, batch: Sequences, codes: torch.Tensor, each: Pass) -> torch.Tensor:
+        """What the local stages leave of every sequence in a pass: (n, S + tokens, C)."""
         rows = [row for row, reference in enumerate(batch.reference) if reference == row]
         references = self._carried.get(each)
         place = {-1: 0}
@@ -208,7 +215,7 @@ class IncrementalPredictor:
             tokens = self._splice(codes, references, slots, by_size)
             for span, changed in spans.items():
                 result[changed] = self._through_stages(tokens, references, slots, span, changed)
-        return self.predictor.natural(result, each.reverse)
+        return result
 
     def _splice(
         self,
@@ -262,6 +269,8 @@ class IncrementalPredictor:
             at = slots[chosen]
             first, last = span
             values = tokens[chosen, first:last]
+            summary = values[:, :0]
+            last_stage = len(self._stages) - 1
             for number, stage in enumerate(self._stages):
                 low = max(0, first // stage.align * stage.align - stage.reach)
                 high = min(count, -(-last // stage.align) * stage.align + stage.reach)
@@ -269,13 +278,20 @@ class IncrementalPredictor:
                 if end - start > CONE_SHARE * count:
                     whole = _spliced(references.activations[number][at], first, last, values)
                     for rest in self._stages[number:]:
-                        whole = rest.run(whole, count)
+                        whole = rest.on_window(whole)
                     return whole
+                if number == last_stage and stage.summarize is not None:
+                    whole = _spliced(references.activations[number][at], first, last, values)
+                    summary = stage.summarize(whole)
                 part = references.activations[number][at, start:end]
-                part = stage.run(_spliced(part, first - start, last - start, values), count)
+                part = stage.run(_spliced(part, first - start, last - start, values), count, start)
                 first, last = low, high
                 values = part[:, low - start : high - start]
-            return _spliced(references.activations[-1][at], first, last, values)
+            result = references.activations[-1][at]
+            rows = result.shape[1] - count
+            if rows:
+                result[:, :rows] = summary
+            return _spliced(result, rows + first, rows + last, values)
 
         numbers = torch.tensor(rows, device=self.predictor.device)
         return self.predictor.in_batches(function, numbers, len(rows))
@@ -288,7 +304,7 @@ class IncrementalPredictor:
         for stage in self._stages:
 
             def function(piece: torch.Tensor, stage: LocalStage = stage) -> torch.Tensor:
-                return stage.run(piece, self.geometry.tokens)
+                return stage.on_window(piece)
 
             activations.append(self.predictor.in_batches(function, activations[-1], 1))
         return _References(codes, activations)

@@ -164,7 +164,11 @@ class Predictor:
         return [Pass(shift, reverse) for shift in self.shifts for reverse in strands]
 
     def predict_passes(
-        self, codes: NDArray[np.uint8] | torch.Tensor, *, reverse_only: bool = False
+        self,
+        codes: NDArray[np.uint8] | torch.Tensor,
+        *,
+        reverse_only: bool = False,
+        bins: tuple[int, int] | None = None,
     ) -> Iterator[tuple[Pass, torch.Tensor]]:
         """Predictions of one batch, pass by pass, squashed transforms being inverted in each.
 
@@ -173,10 +177,11 @@ class Predictor:
                 begins at index ``flank``.
             reverse_only: without ``reverse_complement``, show the model the reverse strand
                 instead of the forward one.
+            bins: the bins of the target, half-open, that are wanted; None is all of them.
 
         Yields:
-            The pass and (n, target_length, tracks) float32 on the device, in natural scale, bins
-            in the order of ``codes`` and tracks as labelled, whatever the strand shown.
+            The pass and (n, bins, tracks) float32 on the device, in natural scale, bins in the order
+            of ``codes`` and tracks as labelled, whatever the strand shown.
 
         Raises:
             GexprError: the device's memory does not suffice.
@@ -185,7 +190,7 @@ class Predictor:
         for each in self.passes:
             if reverse_only and not self.reverse_complement:
                 each = each._replace(reverse=True)
-            yield each, self.natural(self.oriented(batch, each), each.reverse)
+            yield each, self.natural(self.oriented(batch, each), each.reverse, bins)
 
     def to_device(self, codes: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
         """A batch of codes, checked, on the device."""
@@ -207,22 +212,27 @@ class Predictor:
         return one_hot(codes, self.dtype)
 
     @torch.inference_mode()
-    def natural(self, inputs: torch.Tensor, reverse: bool) -> torch.Tensor:
+    def natural(
+        self, inputs: torch.Tensor, reverse: bool, bins: tuple[int, int] | None = None
+    ) -> torch.Tensor:
         """Predictions of the selected tracks, bins and tracks as on the + strand, in natural scale.
 
         Args:
             inputs: what the model sees: uint8 codes (n, context_length), or the tokens (n, bins, C)
                 behind its local trunk and local stages.
             reverse: whether that is the - strand.
+            bins: the bins of the target, half-open and as on the + strand, that are wanted; None is all.
 
         Returns:
-            (n, target_length, tracks), float32 unless the model computes in float64.
+            (n, bins, tracks), float32 unless the model computes in float64.
 
         Raises:
             GexprError: the device's memory does not suffice.
         """
         self.forwards += -(-len(inputs) // self.batch_size)
         outputs = self._outputs[reverse]
+        low, high = bins or (0, self.target_length)
+        wanted = (self.target_length - high, self.target_length - low) if reverse else (low, high)
 
         def run(piece: torch.Tensor) -> torch.Tensor:
             head, columns, _ = outputs[0]
@@ -232,15 +242,15 @@ class Predictor:
                     self.model.check_input(piece)
                     piece = self.model.encode_window(piece)
                     for stage in self.model.local_stages:
-                        piece = stage.run(piece, piece.shape[1])
-            result = self._run(piece, head, columns)
+                        piece = stage.on_window(piece)
+            result = self._run(piece, head, columns, wanted)
             if len(outputs) > 1:
                 width = sum(len(places) for _, _, places in outputs)
                 first = result
                 result = first.new_empty((*first.shape[:2], width))
                 result[..., outputs[0][2]] = first
                 for head, columns, places in outputs[1:]:
-                    result[..., places] = self._run(piece, head, columns)
+                    result[..., places] = self._run(piece, head, columns, wanted)
             return result
 
         result = self.in_batches(run, inputs, self.batch_size)
@@ -298,13 +308,15 @@ class Predictor:
         )
         return GexprError(f"out of memory on {self.device} with {size} x {self.context_length:,} bp {advice}")
 
-    def _run(self, inputs: torch.Tensor, head: str, columns: torch.Tensor) -> torch.Tensor:
-        """Some tracks of one head from tokens, or from one-hot for a model without a local trunk."""
+    def _run(
+        self, inputs: torch.Tensor, head: str, columns: torch.Tensor, bins: tuple[int, int]
+    ) -> torch.Tensor:
+        """Some tracks and bins of one head from tokens, or from one-hot for a model without a local trunk."""
         if self.model.local_layers:
-            predictions = self.model.finish(inputs, head, columns)
+            predictions = self.model.finish(inputs, head, columns, bins)
         else:
-            predictions = self.model(inputs, head).index_select(2, columns)
-        expected = (inputs.shape[0], self.target_length)
+            predictions = self.model(inputs, head).index_select(2, columns)[:, bins[0] : bins[1]]
+        expected = (inputs.shape[0], bins[1] - bins[0])
         if tuple(predictions.shape[:2]) != expected:
             raise GexprError(f"the model returned {tuple(predictions.shape)} instead of {expected} bins")
         return predictions if self.dtype == torch.float64 else predictions.float()

@@ -14,7 +14,7 @@ from gexpr.errors import ConfigError
 from gexpr.models import registry
 from gexpr.models.attention import attend
 from gexpr.models.base import on_meta_device, parameter_count, receptive_field
-from gexpr.models.enformer import Enformer, EnformerConfig, MultiheadAttention
+from gexpr.models.enformer import Enformer, EnformerConfig, MultiheadAttention, Part
 from gexpr.models.positions import relative_features
 
 SMALL = {
@@ -242,12 +242,35 @@ def test_same_result_at_every_batch_size_and_no_state_between_calls() -> None:
         torch.testing.assert_close(torch.cat([model(x[i : i + 1]) for i in range(3)]), together)
 
 
+def test_relative_keys_are_kept_as_long_as_the_weights_are_the_same() -> None:
+    attention = MultiheadAttention(EnformerConfig.from_dict(SMALL), None).double().eval()
+    attention.initialize()
+    x = torch.randn(1, 9, 1, dtype=torch.float64)
+    expected = attention.relative_bias(9, x).keys
+    assert expected.requires_grad
+    with torch.inference_mode():
+        first = attention.relative_bias(9, x).keys
+        assert attention.relative_bias(9, x).keys.data_ptr() == first.data_ptr()
+        part = attention.relative_bias(4, x, Part(9, 2)).keys
+    assert not first.is_inference()
+    torch.testing.assert_close(first, expected.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(part, expected.detach()[:, 5:12], rtol=0, atol=0)
+    with torch.no_grad():
+        attention.to_relative_key.weight.mul_(2)
+        torch.testing.assert_close(attention.relative_bias(9, x).keys, 2 * expected.detach())
+        attention.load_state_dict({k: 3 * v for k, v in attention.state_dict().items()})
+        torch.testing.assert_close(attention.relative_bias(9, x).keys, 6 * expected.detach())
+        single = attention.float()
+        assert single.relative_bias(9, x.float()).keys.dtype == torch.float32
+        assert single.relative_bias(7, x.float()).keys.shape[1] == 13
+
+
 def test_rotary_attention_depends_on_distance_alone() -> None:
     torch.manual_seed(0)
     config = EnformerConfig.from_dict({**SMALL, "positions": "rotary"})
     attention = MultiheadAttention(config, None).double()
     q, k = torch.randn(2, 4, 1, 8, dtype=torch.float64)
-    q, k = (attention._rotate(x[None].expand(1, 4, 9, 8), 9) for x in (q, k))
+    q, k = (attention._rotate(x[None].expand(1, 4, 9, 8), None) for x in (q, k))
     logits = q @ k.transpose(-1, -2)
     for offset in range(-8, 9):
         diagonal = logits[0, 0].diagonal(offset)

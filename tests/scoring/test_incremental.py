@@ -13,6 +13,7 @@ from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.models import registry
 from gexpr.models.base import LocalStage, SequenceModel, receptive_field
 from gexpr.results import Variant
+from gexpr.scoring.definitions import Mask
 from gexpr.scoring.engine import FastaWindows, VariantScorer
 from gexpr.scoring.incremental import TrunkGeometry
 from gexpr.scoring.predictor import Predictor
@@ -31,6 +32,9 @@ LOCAL_BELOW = dict(
     random_blocks=1,
     random_layers=(2,),
     global_layers=(2,),
+)
+TOKENS_ABOVE = dict(
+    depth=4, random_blocks=0, global_blocks=False, global_tokens=3, global_layers=(2, 3), random_layers=()
 )
 MODELS = {
     "enformer": ("enformer", dict(**COMMON, **TRANSFORMER, channels=24)),
@@ -53,6 +57,14 @@ MODELS = {
     "sparse_enformer, local below, rotary": (
         "sparse_enformer",
         dict(**COMMON, **LOCAL_BELOW, positions="rotary", global_tokens=1),
+    ),
+    "sparse_enformer, local below global tokens": (
+        "sparse_enformer",
+        dict(**COMMON, **{**LOCAL_BELOW, **TOKENS_ABOVE}),
+    ),
+    "sparse_enformer, local below global tokens, rotary": (
+        "sparse_enformer",
+        dict(**COMMON, **{**LOCAL_BELOW, **TOKENS_ABOVE}, positions="rotary", dilated_layers=1),
     ),
     "basenji": (
         "basenji",
@@ -285,11 +297,15 @@ def test_only_the_cone_of_local_layers_is_computed(name: str, sequence: str, gen
     assert len(stages) >= 3
 
     def counting(stage: LocalStage) -> LocalStage:
-        def run(x: torch.Tensor, window: int) -> torch.Tensor:
+        def run(x: torch.Tensor, window: int, start: int) -> torch.Tensor:
             seen.append(x.shape[1])
-            return stage.run(x, window)
+            return stage.run(x, window, start)
 
-        return stage._replace(run=run)
+        def whole(x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.shape[1])
+            return stage.on_window(x)
+
+        return stage._replace(run=run, whole=whole)
 
     predictor = Predictor(model, batch_size=2, reverse_complement=False)
     scorer = VariantScorer(predictor, FastaWindows(genome))
@@ -309,13 +325,37 @@ def test_a_stage_is_right_on_a_part_of_a_window(name: str) -> None:
         channels = model.encode(torch.zeros(1, 64, 4, dtype=torch.float64)).shape[2]
         tokens = torch.randn(1, TOKENS, channels, dtype=torch.float64)
         for stage in model.local_stages:
-            whole = stage.run(tokens, TOKENS)
+            whole = stage.run(tokens, TOKENS, 0)
             for start, end in ((0, 32), (20, 44), (32, TOKENS)):
-                part = stage.run(tokens[:, start:end], TOKENS)
+                part = stage.run(tokens[:, start:end], TOKENS, start)
                 low = 0 if start == 0 else stage.reach
                 high = end - start - (0 if end == TOKENS else stage.reach)
                 expected = whole[:, start + low : start + high]
                 torch.testing.assert_close(part[:, low:high], expected, rtol=0, atol=1e-12)
+            together = stage.on_window(tokens)
+            torch.testing.assert_close(together[:, -TOKENS:], whole, rtol=0, atol=1e-12)
+            if stage.summarize is not None:
+                assert together.shape[1] > TOKENS
+                torch.testing.assert_close(
+                    stage.summarize(tokens), together[:, :-TOKENS], rtol=0, atol=1e-12
+                )
+
+
+@pytest.mark.parametrize("engine", ["plain", "incremental"])
+@pytest.mark.parametrize("rule", [CENTERED, WindowRule("bin"), WindowRule(100)], ids=str)
+def test_only_the_bins_that_a_mask_needs_are_predicted(
+    engine: str, rule: WindowRule, sequence: str, genome: Fasta
+) -> None:
+    """Far bins are not computed, and the scores of substitutions, insertions and deletions stay."""
+    model = draw("enformer")
+    near = [variant(place, *allele) for place in (900, 907, 1011) for allele in alleles(sequence, place)]
+    settings = dict(mask=Mask(40), window_rule=rule, shifts=(-3, 0, 5))
+    everything, whole = values(model, genome, near, engine, **settings)
+    needed, scorer = values(model, genome, near, engine, **settings, max_allele_length=18)
+    assert whole.bins == (0, 40) and 9 < scorer.bins[0] < 17 and 23 < scorer.bins[1] < 34
+    torch.testing.assert_close(needed, everything, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="an allele of 18 bases; 17 were promised"):
+        values(model, genome, near, engine, **settings, max_allele_length=17)
 
 
 def test_a_model_without_a_local_trunk_takes_the_plain_engine(sequence: str, genome: Fasta) -> None:
