@@ -522,6 +522,7 @@ class Enformer(SequenceModel):
     def _summarizing_stage(self, layer: int, size: int) -> LocalStage:
         """The first layer with global tokens."""
         block = self.transformer[layer]
+        assert isinstance(block, TransformerBlock)
 
         def with_tokens(x: Tensor) -> Tensor:
             return torch.cat([self._first_tokens(x), x], dim=1)
