@@ -225,13 +225,6 @@ class EnformerConfig(ModelConfig):
         return 0
 
 
-class Part(NamedTuple):
-    """Which part of a window some bins are: ``window`` bins in all, the part begins with bin ``start``."""
-
-    window: int
-    start: int
-
-
 class DownBlock(nn.Module):
     """Convolution, residual pointwise convolution, pooling by two: (B, L, C_in) -> (B, L / 2, C_out)."""
 
@@ -257,6 +250,13 @@ class DilatedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.dropout(self.pointwise(self.dilated(x)))
+
+
+class Part(NamedTuple):
+    """Which part of a window some bins are: ``window`` bins in all, the part begins with bin ``start``."""
+
+    window: int
+    start: int
 
 
 class MultiheadAttention(nn.Module):
