@@ -94,9 +94,19 @@ class Convolution(nn.Conv1d):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalization over all but the last axis: (B, L, C) -> (B, L, C)."""
+    """Batch normalization over all but the last axis: (B, L, C) -> (B, L, C).
+
+    In training the mean and variance are those of ``x``, unless ``statistics`` are set: (C,) each, those of
+    a longer sequence of which ``x`` is a piece. Then running statistics stay as they are.
+    """
+
+    statistics: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.statistics is not None:
+            mean, variance = self.statistics
+            scale = self.weight * torch.rsqrt(variance + self.eps)
+            return torch.addcmul(self.bias, x.to(scale.dtype) - mean, scale).to(x.dtype)
         return super().forward(x.flatten(0, 1)).view_as(x)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
