@@ -1,10 +1,10 @@
 """What surrounds the model: windows, VCF records and rows of output a second, and what is left for the model.
 
 rates   windows of a drawn genome, as the scoring engine cuts them: for each SNV, sorted by position, the
-        reference and the alternate; plain and bgzipped FASTA. Records of a drawn VCF, read strictly, and read,
-        split and normalized; plain and bgzipped. Rows of scores written in blocks of a run to HDF5 and
-        TSV, to the part of a block, and with pyarrow to Parquet (gexpr has no such writer; left out where
-        pyarrow is missing). Random numbers, which compress badly.
+        reference and the alternate; plain and bgzipped FASTA. Records of a drawn VCF, read strictly, and
+        read, split and normalized; plain and bgzipped. Rows of scores written in blocks of a run to HDF5
+        and TSV, to the part of a block, and with pyarrow to Parquet (gexpr has no such writer; left out
+        where pyarrow is missing). Random numbers, which compress badly.
 share   where the time of a whole ``gexpr score-variants`` goes, from the start of the process to its end. The
         command runs in a child, and clocks are put around functions from outside: the time inside an
         inner one is not counted in the outer one. ``model`` is all that runs inside
@@ -309,7 +309,7 @@ def row_rates(folder: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
                     writer.commit()
 
             def part(values: Any = values) -> None:
-                for low in range(0, many, 4096):
+                for low in range(0, len(values), 4096):
                     write_part(folder / "000000.part", Part({"logFC": values[low : low + 4096]}, {}))
 
             def parquet(values: Any = values, names: Sequence[str] = [t.id for t in tracks]) -> None:
@@ -319,7 +319,7 @@ def row_rates(folder: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
                 kind = pyarrow.from_numpy_dtype(values.dtype)
                 columns = pyarrow.schema([(name, kind) for name in names])
                 with pyarrow.parquet.ParquetWriter(folder / "rows.parquet", columns) as file:
-                    for low in range(0, many, 4096):
+                    for low in range(0, len(values), 4096):
                         block = values[low : low + 4096]
                         arrays = [pyarrow.array(np.ascontiguousarray(column)) for column in block.T]
                         file.write_table(pyarrow.table(arrays, schema=columns))
@@ -327,7 +327,7 @@ def row_rates(folder: Path) -> Iterator[tuple[str, int, Callable[[], Any]]]:
             what = f"rows of {width:,} tracks, {dtype}"
             fewer = many if width == 4 else many // 4
             yield f"{what}, part of a run", many, part
-            yield f"{what}, HDF5", many, lambda write=write: write("hdf5", many)
+            yield f"{what}, HDF5", many, lambda write=write, many=many: write("hdf5", many)
             yield f"{what}, TSV", fewer, lambda write=write, fewer=fewer: write("tsv", fewer)
             try:
                 import pyarrow.parquet  # noqa: F401
