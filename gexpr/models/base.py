@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
-from gexpr.models.layers import BatchNorm, softplus
+from gexpr.models.layers import BatchNorm, softplus_
 from gexpr.results import Track
 
 Config = TypeVar("Config", bound="ModelConfig")
@@ -441,9 +441,9 @@ def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None) -> Te
     weight = head.weight if tracks is None else head.weight[tracks]
     bias = head.bias if tracks is None else head.bias[tracks]
     if not torch.amp.is_autocast_available(x.device.type):
-        return softplus(F.linear(x, weight, bias))
+        return softplus_(F.linear(x, weight, bias))
     with torch.autocast(x.device.type, enabled=False):
-        return softplus(F.linear(x.to(weight.dtype), weight, bias))
+        return softplus_(F.linear(x.to(weight.dtype), weight, bias))
 
 
 def parameter_count(model: nn.Module) -> int:
