@@ -36,8 +36,8 @@ from gexpr.errors import ConfigError
 @click.option(
     "--checkpoint-activations",
     is_flag=True,
-    help="Compute activations again in the backward pass instead of keeping them: for long contexts; a third "
-    "slower. Sets training.checkpoint_activations.",
+    help="Compute activations again in the backward pass instead of keeping them: slower, less memory for "
+    "long contexts. Sets training.checkpoint_activations.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a setting of CONFIG; repeatable."
