@@ -34,6 +34,12 @@ from gexpr.errors import ConfigError
     help="End training after this time, all resumptions counted, and write the checkpoint.",
 )
 @click.option(
+    "--checkpoint-activations",
+    is_flag=True,
+    help="Compute activations again in the backward pass instead of keeping them: slower, less memory for "
+    "long contexts. Sets training.checkpoint_activations.",
+)
+@click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a setting of CONFIG; repeatable."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
@@ -44,6 +50,7 @@ def command(
     device: str,
     threads: int | None,
     max_minutes: float | None,
+    checkpoint_activations: bool,
     overrides: tuple[str, ...],
     quiet: bool,
 ) -> None:
@@ -78,6 +85,8 @@ def command(
     from gexpr.training import load_config
 
     logs.set_quiet(quiet)
+    if checkpoint_activations:
+        overrides = (*overrides, "training.checkpoint_activations=true")
     settings = load_config(config, overrides)
     folder = output or (Path(settings.output.folder) if settings.output.folder else None)
     if folder is None:

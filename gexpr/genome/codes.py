@@ -15,6 +15,7 @@ for _code, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"Tt")):
     for _letter in _letters:
         _ENCODE[_letter] = _code
 
+_ENCODE_TABLE = _ENCODE.tobytes()
 _DECODE = bytes.maketrans(bytes(range(5)), b"ACGTN")
 _COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN], dtype=np.uint8)
 _ONE_HOT = np.vstack([np.eye(4, dtype=np.float32), np.zeros((1, 4), dtype=np.float32)])
@@ -30,7 +31,8 @@ def encode(text: str | bytes) -> Codes:
         uint8 array (length,).
     """
     raw = text.encode("ascii", "replace") if isinstance(text, str) else text
-    return _ENCODE[np.frombuffer(raw, dtype=np.uint8)]
+    # A bytearray, so that the array can be written to.
+    return np.frombuffer(bytearray(raw).translate(_ENCODE_TABLE), dtype=np.uint8)
 
 
 def decode(codes: Codes) -> str:

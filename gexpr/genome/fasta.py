@@ -32,6 +32,8 @@ from gexpr.genome.compressed import bgzf_block, open_binary, reject_foreign, sni
 
 _PIECE = 1 << 16
 _KEPT_PIECES = 64
+_MOST_PIECES = 32
+"""Pieces of an interval whose codes are kept; a longer one is read as it is."""
 _FORMAT = 2
 _DAY = 86_400
 
@@ -90,10 +92,11 @@ class Fasta:
         self._handle: Any = None
         self._process = os.getpid()
         self._pieces: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._coded: OrderedDict[tuple[str, int], Codes] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_lock", "_handle", "_process", "_pieces"):
+        for name in ("_lock", "_handle", "_process", "_pieces", "_coded"):
             state.pop(name, None)
         return state
 
@@ -251,8 +254,7 @@ class Fasta:
             )
         if start == end:
             return ""
-        if self._process != os.getpid():
-            self._reset()  # forked: the file offset and perhaps a held lock are the parent's
+        self._after_fork()
         with self._lock:
             if end - start > _PIECE:
                 return self._read(contig, start, end)
@@ -262,15 +264,32 @@ class Fasta:
                 text += self._piece(contig, last, length)
         return text[start - first * _PIECE : end - first * _PIECE]
 
+    def _after_fork(self) -> None:
+        if self._process != os.getpid():
+            self._reset()  # the file offset and perhaps a held lock are the parent's
+
     def _piece(self, contig: str, index: int, length: int) -> str:
         key = (contig, index)
         piece = self._pieces.get(key)
         if piece is None:
-            piece = self._read(contig, index * _PIECE, min((index + 1) * _PIECE, length))
+            piece = self._read_piece(contig, index, length)
             self._pieces[key] = piece
             if len(self._pieces) > _KEPT_PIECES:
                 self._pieces.popitem(last=False)
         return piece
+
+    def _coded_piece(self, contig: str, index: int, length: int) -> Codes:
+        key = (contig, index)
+        coded = self._coded.get(key)
+        if coded is None:
+            coded = encode(self._pieces.get(key) or self._read_piece(contig, index, length))
+            self._coded[key] = coded
+            if len(self._coded) > _KEPT_PIECES:
+                self._coded.popitem(last=False)
+        return coded
+
+    def _read_piece(self, contig: str, index: int, length: int) -> str:
+        return self._read(contig, index * _PIECE, min((index + 1) * _PIECE, length))
 
     def _length(self, contig: str) -> int:
         try:
@@ -291,13 +310,20 @@ class Fasta:
         if start > end:
             raise InputError(f"{shown_name(contig)}:{start}-{end} is a reversed interval", path=self.path)
         low, high = max(start, 0), min(end, length)
-        if low >= high:
-            return np.full(end - start, UNKNOWN, dtype=np.uint8)
-        inside = encode(self.fetch(contig, low, high))
-        if (low, high) == (start, end):
-            return inside
         codes = np.full(end - start, UNKNOWN, dtype=np.uint8)
-        codes[low - start : high - start] = inside
+        if low >= high:
+            return codes
+        first, last = low // _PIECE, (high - 1) // _PIECE
+        if last - first >= _MOST_PIECES:
+            codes[low - start : high - start] = encode(self.fetch(contig, low, high))
+            return codes
+        self._after_fork()
+        with self._lock:
+            for index in range(first, last + 1):
+                at = index * _PIECE
+                left, right = max(low, at), min(high, at + _PIECE)
+                piece = self._coded_piece(contig, index, length)
+                codes[left - start : right - start] = piece[left - at : right - at]
         return codes
 
     def digest(self) -> str:

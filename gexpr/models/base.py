@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
-from gexpr.models.layers import softplus
+from gexpr.models.layers import BatchNorm, softplus_
 from gexpr.results import Track
 
 Config = TypeVar("Config", bound="ModelConfig")
@@ -179,6 +179,30 @@ class LocalStage(NamedTuple):
         return self.run(tokens, tokens.shape[1], 0) if self.whole is None else self.whole(tokens)
 
 
+class BlockPart(NamedTuple):
+    """A layer of a :class:`LocalBlock`, which can be computed piece by piece.
+
+    Attributes:
+        run: (B, n, C) to (B, n / stride, C'), zeros being seen beyond the ends.
+        norm: what ``run`` normalizes its input with, the one thing in which it sees all of a sequence in
+            training; None where nothing is normalized.
+        layer: geometry.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    norm: BatchNorm | None
+    layer: TrunkLayer
+
+
+class LocalBlock(nn.Module):
+    """A block of convolutions and pooling: (B, L, C) -> (B, L / stride, C')."""
+
+    @property
+    def parts(self) -> list[BlockPart]:
+        """What :meth:`forward` does, one after the other."""
+        raise NotImplementedError
+
+
 class SequenceModel(nn.Module):
     """A model that reads one-hot DNA and predicts tracks in bins.
 
@@ -253,6 +277,14 @@ class SequenceModel(nn.Module):
         crop = output_crop(x.shape[1], self.target_length)
         first, last = (0, self.target_length) if bins is None else bins
         return x[:, crop + first : crop + last]
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The modules, in order, whose input and output are most of what training keeps between them.
+
+        All that happens inside a block can be computed again from its input (:mod:`gexpr.training.memory`).
+        """
+        return []
 
     @property
     def local_layers(self) -> list[TrunkLayer]:
@@ -409,9 +441,9 @@ def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None) -> Te
     weight = head.weight if tracks is None else head.weight[tracks]
     bias = head.bias if tracks is None else head.bias[tracks]
     if not torch.amp.is_autocast_available(x.device.type):
-        return softplus(F.linear(x, weight, bias))
+        return softplus_(F.linear(x, weight, bias))
     with torch.autocast(x.device.type, enabled=False):
-        return softplus(F.linear(x.to(weight.dtype), weight, bias))
+        return softplus_(F.linear(x.to(weight.dtype), weight, bias))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import (
+    BlockPart,
+    LocalBlock,
     LocalStage,
     ModelConfig,
     SequenceModel,
@@ -110,7 +112,7 @@ class BasenjiConfig(ModelConfig):
         return tuple(dilations)
 
 
-class BasenjiBlock(nn.Module):
+class BasenjiBlock(LocalBlock):
     """GELU, convolution, BatchNorm, dropout, and pooling by two: (B, L, C_in) -> (B, L or L / 2, C_out)."""
 
     def __init__(
@@ -128,8 +130,23 @@ class BasenjiBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.pool = MaxPool() if pool else nn.Identity()
 
+    @property
+    def parts(self) -> list[BlockPart]:
+        kernel, dilation = self.conv.kernel_size[0], self.conv.dilation[0]
+        stride = 2 if isinstance(self.pool, MaxPool) else 1
+        return [
+            BlockPart(self._convolve, None, TrunkLayer("convolution", kernel, dilation=dilation)),
+            BlockPart(self._reduce, self.norm, TrunkLayer("pool", stride, stride)),
+        ]
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.dropout(self.norm(self.conv(gelu(x)))))
+        return self._reduce(self._convolve(x))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return self.conv(gelu(x))
+
+    def _reduce(self, x: Tensor) -> Tensor:
+        return self.pool(self.dropout(self.norm(x)))
 
 
 class DilatedResidual(nn.Module):
@@ -178,6 +195,10 @@ class Basenji(SequenceModel):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, DilatedResidual):
                 nn.init.zeros_(module.pointwise.norm.weight)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [self.stem, *self.tower, *self.dilated, self.final]
 
     @property
     def local_layers(self) -> list[TrunkLayer]:

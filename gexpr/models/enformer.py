@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from gexpr.errors import ConfigError
 from gexpr.models.attention import BlockPattern, RelativeBias, attend
 from gexpr.models.base import (
+    BlockPart,
+    LocalBlock,
     LocalStage,
     ModelConfig,
     SequenceModel,
@@ -225,17 +227,29 @@ class EnformerConfig(ModelConfig):
         return 0
 
 
-class DownBlock(nn.Module):
+class DownBlock(LocalBlock):
     """Convolution, residual pointwise convolution, pooling by two: (B, L, C_in) -> (B, L / 2, C_out)."""
 
-    def __init__(self, convolution: nn.Module, channels: int, pool: str) -> None:
+    def __init__(self, convolution: Convolution | ConvBlock, channels: int, pool: str) -> None:
         super().__init__()
         self.convolution = convolution
         self.pointwise = ConvBlock(channels, channels)
         self.pool = pooling(pool, channels)
 
+    @property
+    def parts(self) -> list[BlockPart]:
+        first = self.convolution
+        norm, conv = (first.norm, first.conv) if isinstance(first, ConvBlock) else (None, first)
+        assert isinstance(conv, Convolution)
+        return [
+            BlockPart(first, norm, TrunkLayer("convolution", conv.kernel_size[0])),
+            BlockPart(self._reduce, self.pointwise.norm, TrunkLayer("pool", 2, 2)),
+        ]
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self.convolution(x)
+        return self._reduce(self.convolution(x))
+
+    def _reduce(self, x: Tensor) -> Tensor:
         return self.pool(add_residual(x, self.pointwise(x)))
 
 
@@ -451,6 +465,10 @@ class Enformer(SequenceModel):
                 nn.init.zeros_(module.pointwise.conv.weight)
         if self.config.token_count:
             nn.init.normal_(self.tokens, std=1 / math.sqrt(self.config.channels))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [self.stem, *self.tower, *self.dilated, *self.transformer, self.final]
 
     @property
     def local_layers(self) -> list[TrunkLayer]:

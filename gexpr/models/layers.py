@@ -23,7 +23,8 @@ def gelu(x: Tensor) -> Tensor:
     """Enformer's and Basenji2's approximation of GELU: ``x * sigmoid(1.702 x)``."""
     if torch.is_grad_enabled():
         return F.silu(GELU_SLOPE * x) / GELU_SLOPE
-    return x / one_plus_exp_(-GELU_SLOPE * x)
+    divisor = one_plus_exp_(-GELU_SLOPE * x)
+    return torch.div(x, divisor, out=divisor)
 
 
 def one_plus_exp_(x: Tensor) -> Tensor:
@@ -36,11 +37,12 @@ def one_plus_exp_(x: Tensor) -> Tensor:
     return x.exp_().add_(1)
 
 
-def softplus(x: Tensor) -> Tensor:
-    """``log(1 + exp(x))``; where no gradient is wanted, the same for any number of threads."""
+def softplus_(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``; where no gradient is wanted, in ``x`` and the same for any number of threads."""
     if torch.is_grad_enabled():
         return F.softplus(x)
-    return x.relu() + x.abs().neg_().exp_().log1p_()
+    rest = x.abs().neg_().exp_().log1p_()
+    return x.relu_().add_(rest)
 
 
 def exponential_linspace_int(start: int, end: int, count: int, divisible_by: int) -> list[int]:
@@ -94,9 +96,19 @@ class Convolution(nn.Conv1d):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalization over all but the last axis: (B, L, C) -> (B, L, C)."""
+    """Batch normalization over all but the last axis: (B, L, C) -> (B, L, C).
+
+    In training the mean and variance are those of ``x``, unless ``statistics`` are set: (C,) each, those of
+    a longer sequence of which ``x`` is a piece. Then running statistics stay as they are.
+    """
+
+    statistics: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.statistics is not None:
+            mean, variance = self.statistics
+            scale = self.weight * torch.rsqrt(variance + self.eps)
+            return torch.addcmul(self.bias, x.to(scale.dtype) - mean, scale).to(x.dtype)
         return super().forward(x.flatten(0, 1)).view_as(x)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from gexpr import logs
 from gexpr.errors import GexprError
 from gexpr.runs.directory import Block, Manifest, RunDirectory, RunLog
 from gexpr.runs.signals import STOPPING, Stopper
+from gexpr.runs.writing import WriterThread
 from gexpr.writers.parts import Part
 
 Advance = Callable[[int], None]
@@ -85,8 +86,16 @@ class BlockTask(ABC):
         """The same task with absolute paths, for processes that work in another folder."""
 
 
+class ComputedBlock(NamedTuple):
+    """A block that is not published yet; ``part`` is None when it was there already."""
+
+    block: int
+    part: Part | None
+    seconds: float
+
+
 class BlockDone(NamedTuple):
-    """A finished block: by whom, and in how many seconds (0 when it was there already)."""
+    """A finished block: by whom, and in how many seconds of computing (0 when it was there already)."""
 
     block: int
     rows: int
@@ -117,33 +126,50 @@ class BlockRunner:
         return {**self.__dict__, "_checked": False}
 
     def __call__(self, number: int, advance: Advance | None = None) -> BlockDone:
-        """Compute block ``number`` unless it is there, and publish its part.
+        """Compute block ``number`` unless it is there, and publish its part: both steps one after the other.
 
         Raises:
-            GexprError: bad or changed input, a lack of memory or space, or a process that would compute
-                other numbers than the plan says (other versions or another kind of device).
+            GexprError: see :meth:`compute` and :meth:`publish`.
         """
-        block = self.manifest.block(number)
-        worker = f"{socket.gethostname()}:{os.getpid()}"
+        return self.publish(self.compute(number, advance))
+
+    def compute(self, number: int, advance: Advance | None = None) -> ComputedBlock:
+        """Compute block ``number`` unless its part is there.
+
+        Raises:
+            GexprError: bad input, a lack of memory, or a process that would compute other numbers than the
+                plan says (other versions or another kind of device).
+        """
         if self.directory.part_path(number).exists():
-            return BlockDone(number, block.end - block.start, 0.0, worker)
+            return ComputedBlock(number, None, 0.0)
         if not self._checked:
             self.directory.check(self.task.command, self.task.fingerprint())
             self._checked = True
         started = time.monotonic()
-        part = self.task.compute(block, advance)
-        # Only numbers of the files that the fingerprint speaks of may be published.
-        self.task.check_inputs()
-        size = self.directory.write(self.manifest, number, part)
-        done = BlockDone(number, block.end - block.start, time.monotonic() - started, worker)
-        RunLog(self.directory).write(
-            "block",
-            block=number,
-            rows=done.rows,
-            seconds=round(done.seconds, 3),
-            bytes=size,
-            device=self.device,
-        )
+        part = self.task.compute(self.manifest.block(number), advance)
+        return ComputedBlock(number, part, time.monotonic() - started)
+
+    def publish(self, computed: ComputedBlock) -> BlockDone:
+        """Publish the part of a block; may be called in another thread while the next block is computed.
+
+        Raises:
+            GexprError: input that was changed since it was opened, or a lack of space.
+        """
+        number, part, seconds = computed
+        start, end = self.manifest.block(number)
+        done = BlockDone(number, end - start, seconds, f"{socket.gethostname()}:{os.getpid()}")
+        if part is not None:
+            # Only numbers of the files that the fingerprint speaks of may be published.
+            self.task.check_inputs()
+            size = self.directory.write(self.manifest, number, part)
+            RunLog(self.directory).write(
+                "block",
+                block=number,
+                rows=done.rows,
+                seconds=round(seconds, 3),
+                bytes=size,
+                device=self.device,
+            )
         return done
 
 
@@ -163,7 +189,7 @@ def run_in_processes(
     on_done: Callable[[BlockDone], None],
     stopper: Stopper,
 ) -> None:
-    """Compute blocks with one worker process a runner, each taking the next block when it is free.
+    """Compute blocks with one worker process a runner, each taking the next block when it has computed one.
 
     After a signal, and after a failure, the blocks under way are finished and no others begun.
 
@@ -191,25 +217,31 @@ def run_in_processes(
                 theirs.close()
                 workers.append(_Worker(process, ours, runner.device))
             busy = {worker.connection: worker for worker in workers}
+            # A block is answered twice: None when it is computed, and its fate when that is known.
+            awaited = dict.fromkeys(busy, 2)
             for worker in workers:
                 _hand_out(worker, waiting.pop())
-            while busy:
-                for ready in wait(list(busy)):
+            while awaited:
+                for ready in wait(list(awaited)):
                     assert isinstance(ready, Connection)
                     try:
                         answer = ready.recv()
+                        awaited[ready] -= 1
                     except (EOFError, ConnectionError):
                         answer = _death(busy[ready])
+                        awaited[ready] = 0
                     if isinstance(answer, BlockDone):
                         on_done(answer)
+                    elif answer is None:
+                        if waiting and failure is None and not stopper.stopping:
+                            _hand_out(busy[ready], waiting.pop())
+                            awaited[ready] += 2
                     elif failure is None:
                         failure = answer
-                        if len(busy) > 1:
+                        if len(awaited) > 1:
                             logs.info("a worker failed; the others finish their blocks")
-                    if waiting and failure is None and not stopper.stopping:
-                        _hand_out(busy[ready], waiting.pop())
-                    else:
-                        del busy[ready]
+                    if not awaited[ready]:
+                        del awaited[ready]
     finally:
         for worker in workers:
             worker.connection.close()
@@ -258,7 +290,11 @@ def _death(worker: _Worker) -> GexprError:
 
 
 def _work(connection: Connection, pickled: bytes) -> None:
-    """A worker process: blocks in, BlockDone or an exception out, until the other end is closed."""
+    """A worker process: blocks in, two answers to each out, until the other end is closed.
+
+    None says that the worker is free for the next block; BlockDone or an exception, before or after it, says
+    what became of this one.
+    """
     for name in STOPPING:
         # Signals to the whole group are the parent's business: it lets the workers finish their blocks.
         signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -271,20 +307,32 @@ def _work(connection: Connection, pickled: bytes) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     runner: BlockRunner = pickle.loads(pickled)
-    while True:
-        try:
-            block = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer: BlockDone | Exception = runner(block)
-        except Exception as error:
-            answer = _sendable(error)
-        try:
+    sending = threading.Lock()
+
+    def send(answer: BlockDone | Exception | None) -> None:
+        # Where that fails, nobody waits for the answer any more.
+        with sending, contextlib.suppress(ConnectionError):
             connection.send(answer)
-        except ConnectionError:
-            # Nobody waits for the answer any more.
-            return
+
+    def publish(computed: ComputedBlock) -> None:
+        try:
+            done = runner.publish(computed)
+        except Exception as error:
+            send(_sendable(error))
+        else:
+            send(done)
+
+    with WriterThread(publish) as writer:
+        while True:
+            try:
+                block = connection.recv()
+            except (EOFError, ConnectionError):
+                return
+            try:
+                writer.put(runner.compute(block))
+            except Exception as error:
+                send(_sendable(error))
+            send(None)
 
 
 def _sendable(error: Exception) -> Exception:

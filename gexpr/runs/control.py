@@ -22,10 +22,11 @@ import gexpr
 from gexpr import logs
 from gexpr.errors import ConfigError, GexprError, Interrupted
 from gexpr.runs import rates
-from gexpr.runs.blocks import BlockDone, BlockRunner, BlockTask, run_in_processes
+from gexpr.runs.blocks import BlockDone, BlockRunner, BlockTask, ComputedBlock, run_in_processes
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog, command_line, name_blocks
 from gexpr.runs.shards import Shard
 from gexpr.runs.signals import StopNow, Stopper, terminable
+from gexpr.runs.writing import WriterThread
 from gexpr.writers.output import AtomicOutput, refuse_input
 from gexpr.writers.parts import DamagedPartError, Part
 
@@ -325,10 +326,17 @@ def _compute(
             _let_others_compute(task, directory, manifest, missing, run, on_done, stopper)
         else:
             runner = BlockRunner(task, directory, manifest, task.device)
-            for block in missing:
-                with stopper.finishing():
-                    rows += runner(block, advance).rows
-                stopper.check()
+
+            def publish(computed: ComputedBlock) -> None:
+                nonlocal rows
+                rows += runner.publish(computed).rows
+
+            with stopper.finishing(), WriterThread(publish) as writer:
+                for block in missing:
+                    if stopper.stopping:
+                        break
+                    writer.put(runner.compute(block, advance))
+            stopper.check()
             rates.remember(manifest.fingerprint, task.forwards, time.monotonic() - started)
     return rows, time.monotonic() - started
 

@@ -196,7 +196,8 @@ class TrainingConfig:
     ``steps_per_epoch`` null is one pass over the training windows. ``patience`` (epochs without a
     better ``metric``) null switches early stopping off. ``max_steps`` ends training before
     the schedule's end. ``max_minutes`` counts the training time of
-    all resumptions together. ``init`` is a checkpoint whose weights are the start.
+    all resumptions together. ``init`` is a checkpoint whose weights are the start. With
+    ``checkpoint_activations`` activations are computed again in the backward pass instead of being kept.
     """
 
     batch_size: int = 8
@@ -212,6 +213,7 @@ class TrainingConfig:
     max_minutes: float | None = None
     max_steps: int | None = None
     init: str | None = None
+    checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate"):
@@ -283,7 +285,14 @@ class TrainConfig:
         """The part of ``to_dict()`` that determines the weights: what may not change on resuming."""
         content = self.to_dict()
         del content["output"], content["data"]["path"]
-        for name in ("save_minutes", "max_minutes", "max_steps", "valid_batch_size", "select"):
+        for name in (
+            "save_minutes",
+            "max_minutes",
+            "max_steps",
+            "valid_batch_size",
+            "select",
+            "checkpoint_activations",
+        ):
             del content["training"][name]
         return content
 

@@ -37,6 +37,7 @@ from gexpr.training import card
 from gexpr.training.batches import Batch, TrainingBatches, validation_batches
 from gexpr.training.config import TrainConfig
 from gexpr.training.losses import Objective, contrast_values
+from gexpr.training.memory import checkpoint_activations
 from gexpr.training.metrics import StreamingPearson
 from gexpr.training.optimizers import WeightAverage, learning_rate_factor, make_optimizer
 from gexpr.training.state import (
@@ -194,6 +195,8 @@ class _Run:
         self.model, self.optimizer = self.fabric.setup(self.raw, make_optimizer(self.raw, config.optimizer))
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(self.raw, decay) if decay else None
+        if settings.checkpoint_activations:
+            checkpoint_activations(self.raw)
         self.device_name = _device_name(self.fabric.device)
 
         self.step = 0
@@ -269,6 +272,7 @@ class _Run:
                 "loss_count": self.loss_count,
                 "threads": torch.get_num_threads(),
                 "torch": str(torch.__version__),
+                "checkpoint_activations": self.config.training.checkpoint_activations,
             },
         )
 
@@ -297,6 +301,11 @@ class _Run:
         for name, before, now in (
             ("CPU threads", state["threads"], torch.get_num_threads()),
             ("torch", state["torch"], str(torch.__version__)),
+            (
+                "training.checkpoint_activations",
+                state.get("checkpoint_activations", False),
+                self.config.training.checkpoint_activations,
+            ),
         ):
             if before != now:
                 logs.warning(
@@ -368,7 +377,7 @@ class _Run:
         except torch.cuda.OutOfMemoryError as error:
             raise GexprError(
                 "the CUDA device has too little memory; lower training.batch_size (and raise "
-                "training.accumulate by the same factor)"
+                "training.accumulate by the same factor), or give --checkpoint-activations"
             ) from error
         finally:
             bar.close()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from gexpr.errors import GexprError
 from gexpr.results import Track
@@ -16,12 +20,17 @@ STRING = h5py.string_dtype("utf-8")
 CHUNK_BYTES = 1 << 20
 STRING_CHUNK = 4096
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+_AHEAD = 32
+"""Pieces that may wait for their compression; fixed, because it decides on their order in the file."""
 
 Attribute = str | int | float | bool
 
 
 class Hdf5Output:
     """An HDF5 file under an :class:`AtomicOutput`; equal calls give equal bytes.
+
+    Whole chunks of numbers are compressed in threads and written in the order in which they came; arrays
+    that were added may not be changed until then.
 
     Raises:
         GexprError: when a write fails; nothing with the output's name exists then.
@@ -35,6 +44,8 @@ class Hdf5Output:
         self._waiting: dict[str, list[Any]] = {}
         self._waiting_rows: dict[str, int] = {}
         self._rows = 0
+        self._pool = ThreadPoolExecutor(thread_name_prefix="gexpr-compress")
+        self._queue: deque[tuple[str, Any, Future[bytes] | None]] = deque()
         # Bounds are fixed, so that the bytes do not depend on the library's defaults.
         self.file = h5py.File(self._guard, "w", libver=("v110", "v110"))
 
@@ -115,10 +126,28 @@ class Hdf5Output:
         return size
 
     def _extend(self, name: str, values: Any) -> None:
+        """Queue rows that begin at the start of a chunk; what waited long enough is written."""
+        dataset = self.file[name]
+        rows = self._chunk_rows(name)
+        whole = 0
+        if isinstance(values, np.ndarray) and dataset.compression and dataset.chunks[1:] == dataset.shape[1:]:
+            whole = len(values) - len(values) % rows
+            for low in range(0, whole, rows):
+                piece = np.asarray(values[low : low + rows], dtype=dataset.dtype)
+                self._queue.append((name, piece, self._pool.submit(_compressed, piece)))
+        if whole < len(values):
+            self._queue.append((name, values[whole:], None))
+        while len(self._queue) > _AHEAD:
+            self._store(*self._queue.popleft())
+
+    def _store(self, name: str, values: Any, compressed: Future[bytes] | None) -> None:
         dataset = self.file[name]
         start = dataset.shape[0]
         dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
+        if compressed is None:
+            dataset[start:] = values
+        else:
+            dataset.id.write_direct_chunk((start, *[0] * (dataset.ndim - 1)), compressed.result())
 
     def _write_waiting(self) -> None:
         for name, waiting in self._waiting.items():
@@ -126,6 +155,8 @@ class Hdf5Output:
                 self._extend(name, _join(waiting))
         self._waiting.clear()
         self._waiting_rows.clear()
+        while self._queue:
+            self._store(*self._queue.popleft())
 
     def tracks(self, tracks: Sequence[Track]) -> None:
         """Write ``target_ids`` and ``target_labels``."""
@@ -143,12 +174,15 @@ class Hdf5Output:
     def commit(self) -> None:
         """Close the file and give it its name."""
         self._write_waiting()
+        self._pool.shutdown()
         self.file.close()
         self.check()
         self.output.commit()
 
     def discard(self) -> None:
         """Close the file and remove it; safe to call at any time."""
+        self._queue.clear()
+        self._pool.shutdown(cancel_futures=True)
         if self.file:
             self.file.close()
         self.output.discard()
@@ -158,6 +192,12 @@ def _join(pieces: list[Any]) -> Any:
     if isinstance(pieces[0], np.ndarray):
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     return [value for piece in pieces for value in piece]
+
+
+def _compressed(values: NDArray[Any]) -> bytes:
+    """A chunk as :data:`COMPRESSION` makes it: all first bytes, all second ones and so on; then zlib."""
+    numbers = np.ascontiguousarray(values).reshape(-1).view(np.uint8).reshape(-1, values.itemsize)
+    return zlib.compress(np.ascontiguousarray(numbers.T).data, COMPRESSION["compression_opts"])
 
 
 def texts(values: Iterable[str]) -> list[bytes]:

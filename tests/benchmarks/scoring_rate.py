@@ -18,6 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import peers
+
 from gexpr.genome.fasta import Fasta
 
 
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json")
     parser.add_argument("options", nargs="*", help="further options of score-variants, after --")
     arguments = parser.parse_args()
     print("variants\tthreads\toptions\tseconds\tvariants_per_second\tpeak_MiB")
@@ -64,6 +69,8 @@ def main() -> None:
     options = " ".join(arguments.options) or "-"
     row = [arguments.variants, arguments.threads, options, f"{seconds:.1f}"]
     print(*row, f"{arguments.variants / seconds:.2f}", f"{peak:.0f}", sep="\t")
+    record = {**vars(arguments), "seconds": seconds, "peak_MiB": peak, "machine": peers.machine()}
+    peers.write_json(arguments.json, record)
 
 
 if __name__ == "__main__":

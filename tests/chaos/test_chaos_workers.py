@@ -96,8 +96,8 @@ def test_no_worker_outlives_its_parent(
         held.process.send(signal.SIGKILL)
         assert held.process.wait().code == -signal.SIGKILL
         wait_until(lambda: not any(map(alive, workers)), "the end of the workers", pause=0.02)
-    # Two blocks may have been under way besides those that were answered.
-    assert len(parts(tmp_path)) in ({0} if moment == "while workers start" else {4, 5, 6})
+    # Of six blocks that were handed out five were computed, two of which may not have been written.
+    assert len(parts(tmp_path)) in ({0} if moment == "while workers start" else {3, 4, 5, 6})
     complete(world, tmp_path, expected)
 
 

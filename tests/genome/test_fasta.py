@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import random
 import threading
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pysam
 import pytest
 
 from gexpr.errors import InputError
-from gexpr.genome.codes import decode
+from gexpr.genome import fasta as fasta_module
+from gexpr.genome.codes import decode, encode
 from gexpr.genome.fasta import Fasta
 from gexpr.genome.fasta_index import index_beside
 
@@ -76,6 +78,26 @@ def test_padding_outside_the_contig(plain: Path) -> None:
     assert fasta.codes("chrM", 3, 3).shape == (0,)
     with pytest.raises(InputError, match="reversed"):
         fasta.codes("chrM", 4, 3)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 64])
+def test_codes_are_those_of_the_letters(
+    kept: int, bgzipped: Path, sequences: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever pieces they are put together from, and however many of these are kept."""
+    monkeypatch.setattr(fasta_module, "_PIECE", 1000)
+    monkeypatch.setattr(fasta_module, "_KEPT_PIECES", kept)
+    fasta = Fasta(bgzipped)
+    text = sequences["chrA"]
+    draw = random.Random(kept)
+    for _ in range(200):
+        start = draw.choice([draw.randrange(-50, 200_053), 1000 * draw.randrange(200)])
+        end = start + draw.choice([0, 1, 999, 1000, 1001, 2000, 5003, 31_000, 32_001, 40_000])
+        padded = "N" * max(0, -start) + text[max(0, start) : max(0, end)]
+        found = fasta.codes("chrA", start, end)
+        assert (found == encode(padded.ljust(end - start, "N"))).all()
+        # What is kept does not change with what was given out.
+        found[:] = 9
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 3), (0, 8), (8, 9), (5, 3), (100, 200)])

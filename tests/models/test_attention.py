@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gexpr.models.attention import BlockPattern, Layout, RelativeBias, attend, block_sparse
+from gexpr.models.attention.choice import choose
 from gexpr.models.attention.dense import relative_shift
 from gexpr.models.attention.pattern import EMPTY
 
@@ -51,10 +56,10 @@ CASES = {
 }
 
 
-def inputs(case: Case, relative: bool) -> list[Tensor]:
+def inputs(case: Case, relative: bool, value_size: int = 10) -> list[Tensor]:
     generator = torch.Generator().manual_seed(case.length)
     total, t = case.tokens + case.length, case.length
-    shapes = [(case.batch, HEADS, total, 6), (case.batch, HEADS, total, 6), (case.batch, HEADS, total, 10)]
+    shapes = [(case.batch, HEADS, total, size) for size in (6, 6, value_size)]
     if relative:
         shapes += [(HEADS, 2 * t - 1, 6), (HEADS, 6), (HEADS, 6)]
     return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
@@ -90,7 +95,11 @@ def reference(tensors: list[Tensor], case: Case) -> Tensor:
     return logits.masked_fill(~allowed, -torch.inf).softmax(-1) @ v
 
 
-@pytest.mark.parametrize("relative", [True, False], ids=["enformer positions", "no positions"])
+@pytest.mark.parametrize(
+    ("relative", "value_size"),
+    [(True, 10), (False, 10), (False, 6)],
+    ids=["enformer positions", "no positions", "fused"],
+)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize(
     ("chunk", "dense_above"),
@@ -98,11 +107,17 @@ def reference(tensors: list[Tensor], case: Case) -> Tensor:
     ids=["one run", "many runs", "dense rows"],
 )
 def test_block_sparse_equals_dense(
-    case: Case, relative: bool, chunk: int, dense_above: float, monkeypatch: pytest.MonkeyPatch
+    case: Case,
+    relative: bool,
+    value_size: int,
+    chunk: int,
+    dense_above: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(block_sparse, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(block_sparse, "CHUNK_FUSED", 4 * chunk)
     monkeypatch.setattr(block_sparse, "DENSE_ABOVE", dense_above)
-    tensors = inputs(case, relative)
+    tensors = inputs(case, relative, value_size)
     expected = reference(tensors, case)
     weight = torch.randn(expected.shape, dtype=torch.float64)
     gradients = torch.autograd.grad(expected, tensors, weight)
@@ -186,13 +201,111 @@ def test_hardly_sparse_patterns_are_computed_densely(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(block_sparse, "_plan", spy)
     pattern = BlockPattern(4, 1, 3, True)
     densities = []
-    for blocks in (8, 16, 24, 32):
+    for blocks in (8, 9, 12, 16, 32):
         x = torch.zeros(1, 1, 4 * blocks, 1)
         attend(x, x, x, pattern)
         densities.append(pattern.density(4 * blocks))
-    assert kinds == ["masked", "masked", "sparse", "sparse"]
+    assert kinds == ["masked", "masked", "sparse", "sparse", "sparse"]
     assert densities == sorted(densities, reverse=True)
-    assert densities[1] > 0.4 > densities[2]
+    assert densities[1] > 0.8 > densities[2]
+
+
+@pytest.mark.parametrize("case", [CASES["tokens and global blocks"], CASES["last block short, local"]])
+def test_inputs_may_be_strided(case: Case) -> None:
+    # as a layer makes them: heads beside each other in memory
+    tensors = [x.detach() for x in inputs(case, False, 6)]
+    strided = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in tensors]
+    assert not strided[0].is_contiguous()
+    out = run(strided, case, "block_sparse")
+    torch.testing.assert_close(out, run(tensors, case, "dense"), rtol=0, atol=1e-10)
+
+
+FUSED = """
+import hashlib, json
+import gexpr.cli.main
+import torch
+from gexpr.models.attention import BlockPattern, attend
+
+found = {}
+with torch.inference_mode():
+    for size in (64, 20):
+        for length in (1024, 1000):
+            torch.manual_seed(0)
+            q, k, v = (torch.randn(2, 3, length, size) for _ in range(3))
+            for threads in (1, 2, 3, 5):
+                torch.set_num_threads(threads)
+                out = attend(q, k, v, BlockPattern(64, 3, 2, True))
+                digest = hashlib.sha256(out.contiguous().numpy().tobytes()).hexdigest()
+                found.setdefault(f"{length} of {size}", []).append(digest)
+print(json.dumps(found))
+"""
+
+
+def test_fused_runs_do_not_depend_on_the_number_of_threads() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MKL", "OMP"))}
+    command = [sys.executable, "-c", FUSED]
+    ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(ran.stdout)
+    assert {name: len(set(digests)) for name, digests in found.items()} == dict.fromkeys(found, 1)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("value_size", [6, 10])
+def test_the_fused_kernel_runs_where_it_can(
+    relative: bool, dropout: float, value_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, ...]] = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q: Tensor, *rest: Tensor, **options: object) -> Tensor:
+        calls.append(tuple(q.shape))
+        return kernel(q, *rest, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    case = CASES["bigbird"]
+    run(inputs(case, relative, value_size), case, "auto", dropout=dropout, training=True)
+    fused = not relative and not dropout and value_size == 6
+    # the eight inner blocks of every head of two sequences, then the two global blocks
+    assert calls == ([(8, 1, 4, 6)] * 2 * HEADS + [(2, HEADS, 8, 6)] if fused else [])
+
+
+# What `auto` takes.
+
+
+@pytest.mark.parametrize("length", [512, 4096, 16384])
+@pytest.mark.parametrize("flex", [True, False])
+def test_a_cpu_computes_blocks(length: int, flex: bool) -> None:
+    for relative in (True, False):
+        for dropout in (True, False):
+            assert choose("cpu", length, 0.3, relative, dropout, flex) == "block_sparse"
+
+
+@pytest.mark.parametrize(
+    ("length", "flex", "chosen"),
+    [
+        (512, True, "dense"),
+        (4095, True, "dense"),
+        (4095, False, "dense"),
+        (4096, True, "flex"),
+        (16384, True, "flex"),
+        (4096, False, "block_sparse"),
+    ],
+)
+def test_cuda_takes_fused_kernels_and_for_long_sequences_block_masks(
+    length: int, flex: bool, chosen: str
+) -> None:
+    assert choose("cuda", length, 0.3, False, False, flex) == chosen
+    for relative, dropout in ((True, False), (False, True), (True, True)):
+        assert choose("cuda", length, 0.3, relative, dropout, flex) == "block_sparse"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_pattern_of_everything_needs_no_mask(device: str) -> None:
+    for length in (100, 8192):
+        assert choose(device, length, 1.0, False, False, True) == "everything"
+        assert choose(device, length, 1.0, True, False, True) == "block_sparse"
+        assert choose(device, length, 1.0, False, True, True) == "block_sparse"
 
 
 def test_relative_shift_moves_distances_to_keys() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
-from gexpr.models.attention import BlockPattern, attend
+from gexpr.models.attention import BlockPattern, attend, flex
 from gexpr.models.attention.flex import block_mask
 
 PATTERNS = {
@@ -55,9 +57,36 @@ def test_forward_on_cpu(length: int, pattern: BlockPattern) -> None:
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
 
 
+def test_flex_is_available_for_sizes_that_every_version_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flex, "_compilable", lambda: True)
+    assert flex.flex_available(64, 64)
+    assert flex.flex_available(64, 128)
+    assert not flex.flex_available(64, 192)
+    assert not flex.flex_available(8, 64)
+    monkeypatch.setattr(flex, "_compilable", lambda: False)
+    assert not flex.flex_available(64, 64)
+
+
+@pytest.mark.parametrize("missing", ["torch.nn.attention.flex_attention", "torch.utils._triton"])
+def test_flex_is_not_available_without_its_modules(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert not flex._compilable.__wrapped__()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("length", [1000, 4096])
+@pytest.mark.parametrize("value_size", [64, 192])
+def test_what_auto_takes_on_cuda(length: int, value_size: int) -> None:
+    torch.manual_seed(0)
+    pattern = BlockPattern(64, 2, 3, True, seed=(1,))
+    q, k, v = (torch.randn(1, 2, length, size, device="cuda") for size in (64, 64, value_size))
+    expected = attend(q / 8, k, v, pattern, implementation="block_sparse")
+    torch.testing.assert_close(attend(q / 8, k, v, pattern), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("length", "pattern"), PATTERNS.values(), ids=PATTERNS)
-@pytest.mark.parametrize("implementation", ["flex", "block_sparse"])
+@pytest.mark.parametrize("implementation", ["auto", "flex", "block_sparse"])
 def test_forward_and_backward_on_cuda(implementation: str, length: int, pattern: BlockPattern) -> None:
     torch.manual_seed(0)
     total = length + pattern.global_tokens

@@ -151,7 +151,8 @@ def test_an_error_in_this_process_stops_the_workers_quietly(
 
     with pytest.raises(BrokenPipeError):
         run_in_processes([runner] * 2, range(10), fail, Stopper())
-    assert len(runner.directory.finished()) <= 2
+    # The block that was told, and the two under way.
+    assert len(runner.directory.finished()) <= 3
     assert capfd.readouterr().err == ""
 
 
@@ -180,4 +181,5 @@ def test_after_a_signal_the_blocks_under_way_are_finished(tmp_path: Path) -> Non
 
     with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         run_in_processes([runner] * 2, range(10), on_done, stopper)
-    assert sorted(done) == [0, 1] and runner.directory.finished() == {0, 1}
+    # A worker may have begun the next block while the part of the first was written.
+    assert {0, 1} <= set(done) <= {0, 1, 2, 3} and runner.directory.finished() == set(done)

@@ -35,7 +35,8 @@ class ToyTask(BlockTask):
         journal: a file that gets a line ``start pid device threads`` for every block computed.
         rows: how many.
         faults: first row of a block -> what happens there: ``fail``, ``bug``, ``odd``, ``exit``,
-            ``kill``, ``slow``, ``hang``, ``changed`` or the name of a signal.
+            ``kill``, ``slow``, ``hang``, ``changed`` (the input, when the blocks before it were checked) or
+            the name of a signal.
         fingerprint: what determines the numbers, besides the rows.
     """
 
@@ -56,6 +57,7 @@ class ToyTask(BlockTask):
         self.block_rows = block_rows
         self.on = ("toy", None)
         self.changed = False
+        self.unchecked = 0
         self.closed = 0
 
     @property
@@ -96,7 +98,11 @@ class ToyTask(BlockTask):
             time.sleep(0.3 if fault == "slow" else 600)
         if fault is not None and fault.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, fault))
-        self.changed = fault == "changed"
+        if fault == "changed":
+            while self.unchecked:
+                time.sleep(0.001)
+            self.changed = True
+        self.unchecked += 1
         with open(self.journal, "a") as file:
             file.write(f"{block.start} {os.getpid()} {self.on[0]} {self.on[1]}\n")
         if advance is not None:
@@ -104,6 +110,7 @@ class ToyTask(BlockTask):
         return Part({"squares": np.arange(block.start, block.end) ** 2}, {})
 
     def check_inputs(self) -> None:
+        self.unchecked = 0
         if self.changed:
             raise InputError("the file was changed while it was in use; start again", path="toy.txt")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -122,6 +123,33 @@ def test_a_stop_during_validation_repeats_it(config, reference, tmp_path):
     train(config, tmp_path, device="cpu", threads=1)
     assert_same_bits(weights(tmp_path), weights(reference))
     assert history(tmp_path) == history(reference)
+
+
+def test_checkpointed_activations_give_the_same_bits_and_may_be_switched_on_later(
+    config, reference, tmp_path, capsys
+):
+    checkpointed = replace(config, "training", checkpoint_activations=True)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path, device="cpu", threads=1, stop=lambda step: step >= 3)
+    with pytest.raises(Interrupted):
+        train(checkpointed, tmp_path, device="cpu", threads=1, stop=lambda step: step >= 6)
+    assert "training.checkpoint_activations True, was False" in capsys.readouterr().err
+    train(checkpointed, tmp_path, device="cpu", threads=1)
+    assert "was False" not in capsys.readouterr().err
+    assert_same_bits(weights(tmp_path), weights(reference))
+    assert history(tmp_path) == history(reference)
+    training = checkpoints.describe(tmp_path / "checkpoint").training
+    assert training["config"]["training"]["checkpoint_activations"] is True
+
+
+def test_a_state_saved_before_there_was_a_setting_is_resumed(config, reference, tmp_path):
+    with pytest.raises(Interrupted):
+        train(config, tmp_path, device="cpu", threads=1, stop=lambda step: step >= 6)
+    state = load_state(tmp_path / "last.ckpt")
+    del state["checkpoint_activations"]
+    torch.save(state, tmp_path / "last.ckpt")
+    train(config, tmp_path, device="cpu", threads=1)
+    assert_same_bits(weights(tmp_path), weights(reference))
 
 
 @pytest.mark.slow
@@ -361,8 +389,10 @@ def test_command_trains_prints_the_folder_and_logs_to_tensorboard(settings, tmp_
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(settings))
     command = ["train", str(path), "-o", str(tmp_path / "run"), "--threads", "1", "--device", "cpu"]
-    result = CliRunner().invoke(main, [*command, "--set", "optimizer.lr=1e-4"])
+    result = CliRunner().invoke(main, [*command, "--set", "optimizer.lr=1e-4", "--checkpoint-activations"])
     assert result.exit_code == 0, result.output
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert recorded["training"]["checkpoint_activations"] is True
     assert result.stdout.strip() == str(tmp_path / "run" / "checkpoint")
     assert "finished after 2 steps" in result.stderr and result.stderr.count("valid ") == 2
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))

@@ -6,6 +6,7 @@ import functools
 import io
 import itertools
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +138,36 @@ def test_row_counts_around_the_ends_of_chunks(rows: int) -> None:
         assert file["logFC"].shape == (rows, 3) and file["snp"].shape == (rows,)
         assert file["pos"][:].tolist() == [100 + i for i in range(rows)]
     assert score_bytes("a.h5", every, rows) == score_bytes("a.h5", [], rows)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int64"])
+@pytest.mark.parametrize("ahead", [0, 1, 100])
+def test_chunks_that_wait_for_their_compression(
+    ahead: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many chunks at a time, few, and parts of one; with the numbers of another dataset in between."""
+    monkeypatch.setattr(hdf5, "_AHEAD", ahead)
+    numbers = np.random.default_rng(2).normal(0, 100, (700, 3)).astype(dtype)
+    with AtomicOutput(str(tmp_path / "a.h5")) as output:
+        file = hdf5.Hdf5Output(output)
+        for name in ("a", "b"):
+            file.growing(name, (3,), dtype)
+        for low, high in itertools.pairwise([0, 1, 2, 500, 501, 520, 700]):
+            file.append("a", numbers[low:high])
+            file.append("b", -numbers[low:high])
+        file.commit()
+    with h5py.File(tmp_path / "a.h5") as stored:
+        assert np.array_equal(stored["a"][:], numbers) and np.array_equal(stored["b"][:], -numbers)
+        chunks = [stored["a"].id.get_chunk_info(i) for i in range(stored["a"].id.get_num_chunks())]
+        assert len(chunks) > 5 and all(chunk.filter_mask == 0 for chunk in chunks)
+
+
+def test_a_file_that_is_given_up_while_chunks_wait(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with AtomicOutput(str(tmp_path / "a.h5")) as output:
+        file = hdf5.Hdf5Output(output)
+        file.growing("a", (3,), "float32")
+        file.append("a", np.ones((20, 3), dtype=np.float32))
+        file.discard()
+        file.discard()
+    assert list(tmp_path.iterdir()) == [] and threading.active_count() == before

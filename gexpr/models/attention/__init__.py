@@ -6,8 +6,9 @@ from torch import Tensor
 
 from gexpr.errors import ConfigError
 from gexpr.models.attention.block_sparse import block_sparse_attention, streamed_attention
+from gexpr.models.attention.choice import choose
 from gexpr.models.attention.dense import dense_attention
-from gexpr.models.attention.flex import flex_block_attention
+from gexpr.models.attention.flex import flex_available, flex_block_attention
 from gexpr.models.attention.pattern import BlockPattern, Layout
 from gexpr.models.attention.relative import RelativeBias
 
@@ -37,11 +38,10 @@ def attend(
         relative: Enformer's position term between bins.
         dropout: share of the softmax weights dropped, when ``training``.
         implementation: ``dense`` computes all pairs at once and masks; ``block_sparse`` computes the
-            attended blocks (or, where more than 40 % attend, all pairs of one query block at a time);
+            attended blocks (or, where more than 80 % attend, all pairs of one query block at a time);
             ``flex`` does so with FlexAttention, for CUDA, where it can (no position term, no dropout);
-            ``auto`` is ``block_sparse``, or without a pattern PyTorch's fused kernels and, with a
-            position term, all pairs of a few query rows at a time. All give the same result; only
-            ``dense`` can be differentiated twice.
+            ``auto`` takes what ``choice.choose`` says. All give the same result; only ``dense`` can be
+            differentiated twice.
 
     Returns:
         (B, H, G + T, value_size).
@@ -58,7 +58,19 @@ def attend(
         if relative is None or implementation == "dense":
             return dense_attention(q, k, v, None, relative, dropout)
         return streamed_attention(q, k, v, relative, dropout)
-    if implementation == "dense" or q.shape[2] - pattern.global_tokens <= pattern.block_size:
+    length = q.shape[2] - pattern.global_tokens
+    if implementation == "auto":
+        implementation = choose(
+            q.device.type,
+            length,
+            pattern.density(length),
+            relative is not None,
+            dropout > 0,
+            q.is_cuda and flex_available(q.shape[-1], v.shape[-1]),
+        )
+    if implementation == "everything":
+        return dense_attention(q, k, v, None, None, dropout)
+    if implementation == "dense" or length <= pattern.block_size:
         return dense_attention(q, k, v, pattern, relative, dropout)
     if implementation == "flex" and relative is None and not dropout:
         return flex_block_attention(q, k, v, pattern)

@@ -7,10 +7,14 @@ band. Nothing of size T x T exists, and nothing but the inputs is kept for the b
 which computes the softmax weights again. Query blocks that attend to everything (global blocks and
 tokens), and all of them where the pattern is hardly sparse, are computed against all keys, one
 query block at a time.
+
+Without positions and dropout the forward pass on a CPU leaves every run to PyTorch's fused kernel
+(:func:`_fused`), which keeps the logits in the cache.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,9 +28,10 @@ from gexpr.models.attention.pattern import EMPTY, BlockPattern
 from gexpr.models.attention.relative import RelativeBias
 
 NEAR = 3  # blocks of the window
-DENSE_ABOVE = 0.4  # share of attended pairs above which gathering does not pay
+DENSE_ABOVE = 0.8  # share of attended pairs above which gathering does not pay
 CHUNK_LOGITS = 2**19  # logits computed at a time: fits a core's cache, and larger is no faster
 CHUNK_LOGITS_CUDA = 2**26
+CHUNK_FUSED = 2**20  # where the fused kernel computes them: their keys and values take 4 + 4 MiB
 
 
 def block_sparse_attention(
@@ -381,9 +386,14 @@ class _BlockSparseAttention(torch.autograd.Function):
         kind: str,
         dropout: float,
     ) -> Tensor:
-        relative = _relative(relative_keys, content_bias, position_bias)
-        blocks = _Blocks(q, k, v, relative, pattern, kind)
         seed = int(torch.randint(2**62, ())) if dropout else 0
+        ctx.save_for_backward(q, k, v, relative_keys, content_bias, position_bias)
+        ctx.pattern, ctx.kind, ctx.dropout, ctx.seed = pattern, kind, dropout, seed
+        relative = _relative(relative_keys, content_bias, position_bias)
+        plain = relative is None and not dropout and q.shape[-1] == v.shape[-1]
+        if plain and kind == "sparse" and q.device.type == "cpu":
+            return _fused(q, k, v, pattern)
+        blocks = _Blocks(q, k, v, relative, pattern, kind)
         drop = _Dropout(dropout, seed, q.device)
         mixed = v.new_empty(blocks.heads, blocks.plan.blocks, blocks.batch, blocks.size, blocks.value_size)
         for head, start, stop in blocks.chunks():
@@ -404,8 +414,6 @@ class _BlockSparseAttention(torch.autograd.Function):
                         weights *= scale
                     out = mixed_tokens[head] if block is None else mixed[head, block]
                     out.copy_(torch.bmm(weights, values))
-        ctx.save_for_backward(q, k, v, relative_keys, content_bias, position_bias)
-        ctx.pattern, ctx.kind, ctx.dropout, ctx.seed = pattern, kind, dropout, seed
         return blocks.join(mixed, mixed_tokens)
 
     @staticmethod
@@ -413,6 +421,64 @@ class _BlockSparseAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(gradients[0].device.type, enabled=False):
             return _backward(ctx, gradients[0])
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) -> Tensor:
+    """The forward pass by PyTorch's fused kernel, for keys and values of one size: (B, H, G + T, d).
+
+    One sequence, head and run of query blocks at a time. Of the inputs only a head's is copied, where it is
+    strided or the last block is short.
+    """
+    batch, heads, total, width = q.shape
+    tokens, size = pattern.global_tokens, pattern.block_size
+    plan = _plan(pattern, total - tokens, "sparse", q.device)
+    padding = plan.blocks * size - (total - tokens)
+    attended = NEAR + plan.far
+    first, last = plan.rows
+    step = max(1, CHUNK_FUSED // (size * (attended * size + tokens)))
+    # every run writes to the same memory: the first touch of new pages takes longer than the copy
+    buffers = q.new_empty(2, min(step, max(0, last - first)) * attended, size * width)
+    mixed = q.new_empty(batch, heads, total + padding, width)
+
+    def cut(x: Tensor) -> Tensor:
+        bins = F.pad(x[tokens:], (0, 0, 0, padding)) if padding else x[tokens:]
+        return bins.reshape(plan.blocks, size * width)
+
+    def gather(buffer: Tensor, x: Tensor, ids: Tensor, of_tokens: Tensor) -> Tensor:
+        gathered = buffer[: len(ids)]
+        torch.index_select(x, 0, ids, out=gathered)
+        gathered = gathered.view(-1, attended * size, width)
+        if tokens:
+            gathered = torch.cat([gathered, of_tokens.expand(len(gathered), -1, -1)], dim=1)
+        return gathered[:, None]
+
+    for sequence, head in itertools.product(range(batch), range(heads)):
+        queries, keys, values = (cut(x[sequence, head]) for x in (q, k, v))
+        for start in range(first, last, step):
+            stop = min(start + step, last)
+            ids = plan.slots[head, start:stop, :attended].sub(1).clamp_(min=0).flatten()
+            kept = None
+            if any(start <= row < stop for row in plan.masked_rows[head]):
+                kept = ~plan.masked[head, start:stop, None, None, : attended * size + tokens]
+            out = mixed[sequence, head, tokens + start * size : tokens + stop * size]
+            queries_of_run = queries[start:stop].view(-1, 1, size, width)
+            out.view(queries_of_run.shape).copy_(
+                F.scaled_dot_product_attention(
+                    queries_of_run,
+                    gather(buffers[0], keys, ids, k[sequence, head, :tokens]),
+                    gather(buffers[1], values, ids, v[sequence, head, :tokens]),
+                    attn_mask=kept,
+                    scale=1.0,
+                )
+            )
+    if tokens or plan.dense_rows:  # which attend to everything: the tokens, the first and the last block
+        front = tokens + size if plan.dense_rows else tokens
+        back = total + padding - size if plan.dense_rows else total
+        ends = torch.cat([q[:, :, :front], q[:, :, back:]], dim=2)
+        ends = F.scaled_dot_product_attention(ends, k, v, scale=1.0)
+        mixed[:, :, :front] = ends[:, :, :front]
+        mixed[:, :, back:total] = ends[:, :, front:]
+    return mixed[:, :, :total]
 
 
 def _backward(ctx: Any, grad_out_all: Tensor) -> tuple[Tensor | None, ...]:

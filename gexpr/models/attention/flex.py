@@ -8,6 +8,8 @@ these cases ``attend`` takes the plain block-sparse implementation.
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -19,6 +21,26 @@ from gexpr.errors import ConfigError
 from gexpr.models.attention.pattern import BlockPattern
 
 KERNEL_BLOCK = 128
+
+
+def flex_available(key_size: int, value_size: int) -> bool:
+    """Whether FlexAttention can be compiled here, for heads of these sizes.
+
+    Asked once a process: PyTorch has it, Triton runs on the device, and there is a C compiler, which Triton
+    calls. Sizes that are no powers of two are refused by some versions of PyTorch.
+    """
+    return {key_size, value_size} <= {16, 32, 64, 128, 256} and _compilable()
+
+
+@lru_cache(maxsize=1)
+def _compilable() -> bool:
+    try:
+        _flex()
+        triton = importlib.import_module("torch.utils._triton")
+    except (ConfigError, ImportError):
+        return False
+    compilers = (os.environ.get("CC") or "cc", "gcc", "clang")
+    return bool(triton.has_triton()) and any(shutil.which(compiler) for compiler in compilers)
 
 
 def flex_block_attention(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) -> Tensor:

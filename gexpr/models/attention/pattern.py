@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class BlockPattern:
 
     def mask(self, length: int, device: torch.device | str = "cpu") -> Tensor:
         """True where a query (row) attends to a key: bool (heads, G + T, G + T) with T = ``length``."""
-        blocks = torch.from_numpy(self.layout(length).block_mask()).to(device)
+        blocks = _attended(self.layout(length), str(device))
         size, tokens = self.block_size, self.global_tokens
         bins = blocks.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :length, :length]
         return torch.nn.functional.pad(bins, (tokens, 0, tokens, 0), value=True)
@@ -64,7 +64,7 @@ class Layout:
     global_rows: tuple[int, ...]
     random: np.ndarray
 
-    @property
+    @cached_property
     def density(self) -> float:
         """Share of block pairs that attend."""
         return float(self.block_mask().mean())
@@ -80,6 +80,13 @@ class Layout:
         head, row, slot = np.nonzero(self.random != EMPTY)
         mask[head, row, self.random[head, row, slot]] = True
         return mask
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)  # cached: must serve training too
+def _attended(layout: Layout, device: str) -> Tensor:
+    """``layout.block_mask()`` on a device."""
+    return torch.from_numpy(layout.block_mask()).to(device)
 
 
 @lru_cache(maxsize=256)
