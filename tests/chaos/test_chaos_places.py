@@ -51,7 +51,7 @@ def test_a_read_only_file_system(disk: Path, world: World, expected: dict[str, s
         result = run(again, tmp_path)
         assert result.code == 1 and "Read-only file system" in result.error
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    assert check_parts(disk / "out.h5.run") == {0, 1, 2, 3}
+    assert check_parts(disk / "out.h5.run") in ({0, 1, 2, 3}, {0, 1, 2, 3, 4})
     assert run(command, tmp_path) == (0, "", "")
     assert sha256(disk / "out.h5") == expected["h5"] and os.listdir(disk) == ["out.h5"]
 

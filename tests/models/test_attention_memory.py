@@ -1,8 +1,9 @@
-"""The memory benchmark runs, and block-sparse attention needs less memory than dense where it promises to."""
+"""The attention benchmarks run, and block-sparse attention needs less memory than dense where promised."""
 
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "attention_memory.py"
+BESIDE_OTHERS = SCRIPT.with_name("attention.py")
 
 
 @pytest.mark.skipif(
@@ -31,3 +33,22 @@ def test_what_does_not_fit_is_recorded() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (row,) = csv.DictReader(done.stdout.splitlines(), delimiter="\t")
     assert (row["peak_mib"], row["note"]) == ("", "does not fit in 0.1 GiB")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc"
+)
+def test_attention_beside_others(tmp_path: Path) -> None:
+    record = tmp_path / "attention.json"
+    command = [sys.executable, str(BESIDE_OTHERS), "--lengths", "1024", "--kinds", "dense,sparse+positions"]
+    command += ["--repeats", "2", "--threads", "1", "--json", str(record)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    printed = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t"))
+    written = json.loads(record.read_text())["rows"]
+    assert [row["attention"] for row in printed] == ["dense", "sparse+positions"]
+    assert [row["tokens"] for row in printed] == ["1,024", "1,024"]
+    for row in written:
+        assert len(row["seconds"]) == 2
+        # the output takes 2 MiB
+        assert row["peak_mib"] > 1
+    assert written[0]["dense_by_this"] == 1
