@@ -150,6 +150,13 @@ def prediction(function: Command) -> Command:
             help="Numeric precision; below fp32 weak effects lose digits.",
         ),
         click.option(
+            "--compile/--no-compile",
+            default=False,
+            show_default=True,
+            help="Let PyTorch compile the model's convolutions: seconds to minutes at the start of every "
+            "process, for long runs; changes last digits; needs a C++ compiler, on CUDA also Triton.",
+        ),
+        click.option(
             "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: one a core]"
         ),
     )

@@ -300,22 +300,27 @@ class SequenceModel(nn.Module):
         """
         raise NotImplementedError
 
-    def encode_window(self, x: Tensor) -> Tensor:
+    def encode_window(self, x: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """:meth:`encode` of a long sequence, tile by tile where no gradient is wanted.
 
         The first layers are as long as the sequence; in tiles they need little memory. Each tile is
         computed with the tokens around it that make its own right.
+
+        Args:
+            x: (B, n * bin_size, 4) one-hot.
+            encode: what to call in place of :meth:`encode`.
         """
+        encode = encode or self.encode
         halo = receptive_field(self.local_layers).halo
         tile = max(TILE_BASES // self.bin_size, 4 * halo)
         tokens = x.shape[1] // self.bin_size
         if torch.is_grad_enabled() or tokens <= 2 * tile:
-            return self.encode(x)
+            return encode(x)
         pieces = []
         for start in range(0, tokens, tile):
             low, end = max(0, start - halo), min(tokens, start + tile)
             high = min(tokens, end + halo)
-            piece = self.encode(x[:, low * self.bin_size : high * self.bin_size])
+            piece = encode(x[:, low * self.bin_size : high * self.bin_size])
             pieces.append(piece[:, start - low : end - low])
         return torch.cat(pieces, dim=1)
 

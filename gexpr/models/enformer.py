@@ -354,14 +354,19 @@ class MultiheadAttention(nn.Module):
         return self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
 
     def _kept_relative_keys(self, length: int, like: Tensor) -> Tensor:
-        """The relative keys, which depend on weights alone, computed once for each state of these."""
+        """The relative keys, which depend on weights alone, computed once for each state of these.
+
+        In the precision of the weights even under autocast, which another prediction may not be under.
+        """
         weight = self.to_relative_key.weight
         dropped = self.training and self.position_dropout > 0
-        state = length, weight.data_ptr(), weight._version, like.dtype, like.device
+        tf32 = torch.backends.cuda.matmul.allow_tf32
+        state = length, weight.data_ptr(), weight._version, weight.dtype, weight.device, tf32
         if dropped or self._kept is None or self._kept[0] != state:
             # Not an inference tensor: it may meet others outside of inference mode.
-            with torch.inference_mode(False), torch.no_grad():
-                keys = self._relative_keys(length, like).contiguous()
+            kind = like.device.type if torch.amp.is_autocast_available(like.device.type) else "cpu"
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(kind, enabled=False):
+                keys = self._relative_keys(length, weight).contiguous()
             if dropped:
                 return keys
             self._kept = state, keys

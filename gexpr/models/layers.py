@@ -21,7 +21,7 @@ def one_hot(codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def gelu(x: Tensor) -> Tensor:
     """Enformer's and Basenji2's approximation of GELU: ``x * sigmoid(1.702 x)``."""
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or x.device.type != "cpu":
         return F.silu(GELU_SLOPE * x) / GELU_SLOPE
     divisor = one_plus_exp_(-GELU_SLOPE * x)
     return torch.div(x, divisor, out=divisor)
@@ -32,14 +32,17 @@ def one_plus_exp_(x: Tensor) -> Tensor:
 
     What predictions divide by where others would call ``sigmoid`` or ``silu``: on a CPU those give the last
     digit otherwise for a few elements at the end of each thread's share, so that it would depend on the
-    number of threads.
+    number of threads. Where it overflows (in half precision beyond 11) the quotient is 0, as it should be.
     """
     return x.exp_().add_(1)
 
 
 def softplus_(x: Tensor) -> Tensor:
-    """``log(1 + exp(x))``; where no gradient is wanted, in ``x`` and the same for any number of threads."""
-    if torch.is_grad_enabled():
+    """``log(1 + exp(x))``, to be used in place of ``x``, which may be overwritten.
+
+    On a CPU, where no gradient is wanted, the same for any number of threads.
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu":
         return F.softplus(x)
     rest = x.abs().neg_().exp_().log1p_()
     return x.relu_().add_(rest)
@@ -119,12 +122,19 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def normalized_gelu(x: Tensor, norm: BatchNorm) -> Tensor:
-    """``gelu(norm(x))``; where no gradient is wanted, in one new tensor and fewer passes over memory."""
-    if norm.training or torch.is_grad_enabled() or x.dtype != norm.weight.dtype:
+    """``gelu(norm(x))``; where no gradient is wanted, in one new tensor and fewer passes over memory.
+
+    Half precision is computed in the precision of the norm, and rounded once.
+    """
+    if norm.training or torch.is_grad_enabled():
         return gelu(norm(x))
     scale, shift = norm.scale_and_shift()
     normalized = torch.addcmul(shift, x, scale)
-    return normalized.div_(one_plus_exp_(normalized * -GELU_SLOPE))
+    if x.device.type == "cpu":
+        normalized.div_(one_plus_exp_(normalized * -GELU_SLOPE))
+    else:
+        F.silu(normalized.mul_(GELU_SLOPE), inplace=True).div_(GELU_SLOPE)
+    return normalized.to(x.dtype)
 
 
 def add_residual(x: Tensor, branch: Tensor) -> Tensor:
@@ -151,7 +161,7 @@ class SoftmaxPool(nn.Module):
         first, second = x[:, 0::2], x[:, 1::2]
         difference = first - second
         logits = F.linear(difference, self.weight)
-        if torch.is_grad_enabled() or logits.dtype != x.dtype:
+        if torch.is_grad_enabled() or logits.dtype != x.dtype or x.device.type != "cpu":
             return second + torch.sigmoid(logits) * difference
         return difference.div_(one_plus_exp_(logits.neg_())).add_(second)
 

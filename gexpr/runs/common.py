@@ -49,6 +49,7 @@ class ModelOptions(NamedTuple):
     threads: int | None = None
     unsquash: bool = True
     auto_batch: bool = False
+    compile: bool = False
 
 
 def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, RunOptions]:
@@ -156,6 +157,7 @@ def open_predictor(options: ModelOptions) -> Predictor:
         precision=options.precision,
         unsquash=options.unsquash,
         auto_batch=options.auto_batch,
+        compile=options.compile,
     )
 
 
@@ -179,6 +181,7 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "shifts": ",".join(map(str, predictor.shifts)),
         "unsquash": predictor.unsquash,
         "precision": predictor.precision,
+        "compiled": predictor.compile,
         "batch_size": predictor.batch_size,
         "device": device_kind(predictor.device),
         **({"mkl_cbwr": os.environ.get("MKL_CBWR", "")} if predictor.device.type == "cpu" else {}),

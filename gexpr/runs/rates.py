@@ -26,6 +26,7 @@ _DETERMINING = (
     "checkpoint_sha256",
     "settings_sha256",
     "precision",
+    "compiled",
     "batch_size",
     "device",
 )

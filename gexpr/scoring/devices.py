@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError, GexprError
 from gexpr.scoring.definitions import PRECISIONS
@@ -84,6 +86,8 @@ def default_batch_size(context_length: int, device: torch.device) -> int:
 def numeric_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Run a block in ``fp32`` (TF32 off), ``tf32``, ``fp16`` or ``bf16`` (autocast); settings are restored.
 
+    In all of them CUDA's matrix products add in float32.
+
     Raises:
         ConfigError: an unknown precision.
     """
@@ -91,12 +95,57 @@ def numeric_precision(precision: str, device: torch.device) -> Iterator[None]:
         raise ConfigError(f"unknown precision {precision!r} (known: {', '.join(PRECISIONS)})")
     matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, convolution.allow_tf32
+    sums = matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction
     with ExitStack() as stack:
         try:
             matmul.allow_tf32 = convolution.allow_tf32 = precision == "tf32"
+            # By default the parts of a long sum that several of the device's units share are added in fp16.
+            matmul.allow_fp16_reduced_precision_reduction = False
+            matmul.allow_bf16_reduced_precision_reduction = False
             if precision in ("fp16", "bf16"):
                 dtype = torch.float16 if precision == "fp16" else torch.bfloat16
                 stack.enter_context(torch.autocast(device.type, dtype=dtype))
             yield
         finally:
             matmul.allow_tf32, convolution.allow_tf32 = before
+            matmul.allow_fp16_reduced_precision_reduction = sums[0]
+            matmul.allow_bf16_reduced_precision_reduction = sums[1]
+
+
+def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device, from the host without waiting for the work that the device was given before.
+
+    Anything else does: ``torch.tensor(numbers, device=...)``, ``.to(device)``, lists as indices of a tensor.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def indices(numbers: Sequence[int] | Sequence[tuple[int, ...]], device: torch.device) -> torch.Tensor:
+    """Whole numbers on a device, int64; see :func:`upload`."""
+    return upload(torch.tensor(numbers, dtype=torch.int64), device)
+
+
+class Download:
+    """A tensor on its way from a device; work that the device is given later does not delay it.
+
+    Args:
+        values: what to copy. It may be overwritten or freed by later work of the device.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        if not values.is_cuda:
+            self._host = values
+            return
+        self._host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        self._host.copy_(values, non_blocking=True)
+        self._copied = torch.cuda.Event()
+        self._copied.record(torch.cuda.current_stream(values.device))
+
+    def wait(self) -> NDArray[np.floating]:
+        """The values, once they are here."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._host.numpy()

@@ -16,6 +16,7 @@ from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.results import Variant
 from gexpr.scoring import realign, statistics
 from gexpr.scoring.definitions import AVERAGES, ENGINES, Mask, canonical_statistic
+from gexpr.scoring.devices import Download, indices
 from gexpr.scoring.incremental import IncrementalPredictor, Sequences
 from gexpr.scoring.predictor import Pass, Predictor
 from gexpr.scoring.prefetch import prefetch
@@ -226,9 +227,8 @@ class VariantScorer:
         shape = len(variants), len(self.predictor.tracks)
         scores = {name: np.full(shape, np.nan, dtype=np.float32) for name in self.statistics}
 
-        def store(rows: list[list[int]], values: torch.Tensor) -> None:
-            # One transfer for all statistics: (statistics, pairs, tracks).
-            host = values.cpu().numpy()
+        def store(rows: list[list[int]], values: Download) -> None:
+            host = values.wait()
             if not np.isfinite(host).all():
                 bad = int(np.argmin(np.isfinite(host).all(axis=(0, 2))))
                 variant = variants[rows[bad][0]]
@@ -244,8 +244,10 @@ class VariantScorer:
                 advance(sum(map(len, rows)))
 
         # Results are fetched one batch late, so that the device has work while the host waits.
-        waiting: tuple[list[list[int]], torch.Tensor] | None = None
-        for result in self._results(variants):
+        waiting: tuple[list[list[int]], Download] | None = None
+        for rows, values in self._results(variants):
+            # One transfer for all statistics: (statistics, pairs, tracks).
+            result = rows, Download(values)
             if waiting is not None:
                 store(*waiting)
             waiting = result
@@ -277,9 +279,9 @@ class VariantScorer:
                     pairs.append(_Pair(slots[item.group], place + offset, item.alternate, place))
             if pairs:
                 device = self.predictor.device
-                left = torch.tensor([pair.left for pair in pairs], device=device)
-                right = torch.tensor([pair.right for pair in pairs], device=device)
-                places = torch.tensor([pair.place for pair in pairs], device=device)
+                left = indices([pair.left for pair in pairs], device)
+                right = indices([pair.right for pair in pairs], device)
+                places = indices([pair.place for pair in pairs], device)
                 scored = self._scored_bins([pair.rows for pair in pairs]) & covered[places]
                 values = self._statistics(stacked, left, right, scored)
                 yield [pair.rows.rows for pair in pairs], values
@@ -315,8 +317,8 @@ class VariantScorer:
         device = predictor.device
         middle = predictor.context_length // 2
         alternates = [item.alternate or _Rows([], (0, 0), middle) for item in batch.items]
-        lengths = torch.tensor([each.edit for each in alternates], dtype=torch.int64, device=device)
-        anchors = torch.tensor([each.anchor for each in alternates], dtype=torch.int64, device=device)
+        lengths = indices([each.edit for each in alternates], device)
+        anchors = indices([each.anchor for each in alternates], device)
         count = self.bins[1] - self.bins[0]
         covered = torch.ones((len(batch.items), count), dtype=torch.bool, device=device)
         per_pass: list[torch.Tensor] = []
@@ -356,8 +358,8 @@ class VariantScorer:
         bins = torch.arange(self.bins[1] - self.bins[0], device=device)[None, :]
         if self.mask.distance is None:
             return torch.ones((len(alternates), bins.shape[1]), dtype=torch.bool, device=device)
-        lengths = torch.tensor([each.edit[0] for each in alternates], device=device)[:, None]
-        anchors = torch.tensor([each.anchor for each in alternates], device=device)[:, None]
+        lengths = indices([each.edit[0] for each in alternates], device)[:, None]
+        anchors = indices([each.anchor for each in alternates], device)[:, None]
         start = anchors - self._first_base
         # An insertion has no reference base; it lies between two, and its score on the left one.
         low = torch.where(lengths == 0, start - 1, start) - self.mask.distance

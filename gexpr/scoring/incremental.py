@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from gexpr.models.base import LocalStage, SequenceModel, receptive_field
+from gexpr.scoring.devices import indices, upload
 from gexpr.scoring.predictor import Pass, Predictor
 
 CACHE_BYTES = {"cpu": 2**28, "cuda": 2**31}
@@ -194,7 +195,7 @@ class IncrementalPredictor:
         place = {-1: 0}
         if rows:
             windows = [batch.windows[row] for row in rows]
-            new = self._run_references(codes[rows], windows, each)
+            new = self._run_references(codes[indices(rows, codes.device)], windows, each)
             offset = 0 if references is None else 1
             place.update({row: offset + number for number, row in enumerate(rows)})
             references = new if references is None else references.followed_by(new)
@@ -202,7 +203,7 @@ class IncrementalPredictor:
         self._carried[each] = references.last()
 
         device = self.predictor.device
-        slots = torch.tensor([place[row] for row in batch.reference], device=device)
+        slots = indices([place[row] for row in batch.reference], device)
         spans: dict[tuple[int, int], list[int]] = {}
         by_size: dict[int, list[tuple[int, Patch]]] = {}
         for row, reference in enumerate(batch.reference):
@@ -214,7 +215,8 @@ class IncrementalPredictor:
         if spans:
             tokens = self._splice(codes, references, slots, by_size)
             for span, changed in spans.items():
-                result[changed] = self._through_stages(tokens, references, slots, span, changed)
+                numbers = indices(changed, device)
+                result[numbers] = self._through_stages(tokens, references, slots, span, numbers)
         return result
 
     def _splice(
@@ -228,15 +230,15 @@ class IncrementalPredictor:
         device = self.predictor.device
         tokens = references.activations[0][slots]
         for size, patches in by_size.items():
-            chosen = torch.tensor([row for row, _ in patches], device=device)
-            starts = torch.tensor([patch.start for _, patch in patches], device=device)
+            chosen = indices([row for row, _ in patches], device)
+            starts = indices([patch.start for _, patch in patches], device)
             index = starts[:, None] + torch.arange(size, device=device)
             bases = (starts * self.geometry.stride)[:, None] + torch.arange(
                 size * self.geometry.stride, device=device
             )
             alternate = codes[chosen].gather(1, bases)
-            firsts = torch.tensor([patch.first for _, patch in patches], device=device)[:, None]
-            lasts = torch.tensor([patch.last for _, patch in patches], device=device)[:, None]
+            firsts = indices([patch.first for _, patch in patches], device)[:, None]
+            lasts = indices([patch.last for _, patch in patches], device)[:, None]
             right = ((index >= firsts) & (index < lasts)).unsqueeze(-1)
             there = tokens[chosen[:, None], index]
             if size * _PAIRED <= self.geometry.tokens:
@@ -252,7 +254,7 @@ class IncrementalPredictor:
         references: _References,
         slots: torch.Tensor,
         span: tuple[int, int],
-        rows: Sequence[int],
+        rows: torch.Tensor,
     ) -> torch.Tensor:
         """Tokens of some alternates after the local stages: (rows, tokens, C).
 
@@ -261,7 +263,7 @@ class IncrementalPredictor:
             references: the references with their activations.
             slots: (n,), for every sequence its reference.
             span: the tokens, half-open, in which these alternates differ from their references.
-            rows: the alternates.
+            rows: int64, the alternates.
         """
         count = self.geometry.tokens
 
@@ -293,8 +295,7 @@ class IncrementalPredictor:
                 result[:, :rows] = summary
             return _spliced(result, rows + first, rows + last, values)
 
-        numbers = torch.tensor(rows, device=self.predictor.device)
-        return self.predictor.in_batches(function, numbers, len(rows))
+        return self.predictor.in_batches(function, rows, len(rows))
 
     def _run_references(
         self, codes: torch.Tensor, windows: Sequence[tuple[str, int]], each: Pass
@@ -338,7 +339,7 @@ class IncrementalPredictor:
         pairs = max(1, self.predictor.batch_size // 2)
 
         def function(both: torch.Tensor) -> torch.Tensor:
-            flat = self.predictor.model.encode(self.predictor.one_hot(both.flatten(0, 1)))
+            flat = self.predictor.trunk.encode(self.predictor.one_hot(both.flatten(0, 1)))
             tokens = flat.unflatten(0, (-1, 2))
             return tokens[:, 0] - tokens[:, 1]
 
@@ -348,13 +349,13 @@ class IncrementalPredictor:
         """Tokens of (n, L) codes, in batches of so many rows."""
 
         def function(piece: torch.Tensor) -> torch.Tensor:
-            return self.predictor.model.encode_window(self.predictor.one_hot(piece))
+            return self.predictor.trunk.encode_window(self.predictor.one_hot(piece))
 
         return self.predictor.in_batches(function, codes, rows)
 
     def _encode_one(self, codes: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
         """Tokens of one sequence: (L,) -> (L / stride, C)."""
-        return self._encode(torch.as_tensor(codes).to(self.predictor.device)[None], 1)[0]
+        return self._encode(upload(torch.as_tensor(codes), self.predictor.device)[None], 1)[0]
 
 
 class _Segments:

@@ -15,6 +15,7 @@ from gexpr.errors import ConfigError, GexprError
 from gexpr.models.base import SequenceModel
 from gexpr.models.layers import one_hot
 from gexpr.results import Track
+from gexpr.scoring.compiled import Trunk
 from gexpr.scoring.definitions import PRECISIONS
 from gexpr.scoring.devices import default_batch_size, numeric_precision
 from gexpr.scoring.transforms import NaturalScale
@@ -63,6 +64,7 @@ class Predictor:
         unsquash: invert ``squashed:...`` transforms; False leaves those tracks as the model predicts them.
         auto_batch: when memory does not suffice, go on with half the sequences a forward pass; the
             results then differ in their last digits from those of the full batch.
+        compile: let PyTorch compile the model's local trunk; see :mod:`gexpr.scoring.compiled`.
 
     Raises:
         ConfigError: a value that is not allowed, shifts that would move a window's middle out of its
@@ -81,6 +83,7 @@ class Predictor:
         precision: str = "fp32",
         unsquash: bool = True,
         auto_batch: bool = False,
+        compile: bool = False,
     ) -> None:
         self.device = torch.device(device)
         if batch_size is not None and batch_size < 1:
@@ -129,8 +132,8 @@ class Predictor:
 
         if precision == "bf16":
             logs.warning(
-                "bf16 keeps 8 significant bits: weak effects become mostly noise (correlation with fp32 "
-                "about 0.3 to 0.6); fp16 is much closer"
+                "bf16 keeps 8 significant bits: its error exceeds many weak effects (those of yeast-tss change "
+                "by 63 %, by 12 % in fp16); see docs/performance.md"
             )
         self.auto_batch = auto_batch
         self.used_batch_size = self.batch_size
@@ -143,16 +146,22 @@ class Predictor:
         """Number type of the model."""
         self._came = (model.training, self.device if parameter is None else parameter.device)
         model.to(self.device).eval()
+        self.compile = compile
+        self.trunk = Trunk(model, self.device, compile)
+        """The model's local trunk, as it is to be called."""
 
     def _head_columns(
         self, model: SequenceModel, indices: Sequence[int]
-    ) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-        """For every head in use: its name, the columns to take, and where they go in the result."""
+    ) -> list[tuple[str, torch.Tensor | None, torch.Tensor]]:
+        """For every head in use: its name, the columns to take (None: all), and where they go in the result."""
         columns, start = [], 0
         for head, size in model.config.heads.items():
             places = [place for place, index in enumerate(indices) if start <= index < start + size]
             if places:
-                taken = torch.tensor([indices[place] - start for place in places], device=self.device)
+                wanted = [indices[place] - start for place in places]
+                # Not to choose spares a copy of the head's weights in every pass.
+                whole = wanted == list(range(size))
+                taken = None if whole else torch.tensor(wanted, device=self.device)
                 columns.append((head, taken, torch.tensor(places, device=self.device)))
             start += size
         return columns
@@ -240,7 +249,7 @@ class Predictor:
                 piece = self.one_hot(piece)
                 if self.model.local_layers:
                     self.model.check_input(piece)
-                    piece = self.model.encode_window(piece)
+                    piece = self.trunk.encode_window(piece)
                     for stage in self.model.local_stages:
                         piece = stage.on_window(piece)
             result = self._run(piece, head, columns, wanted)
@@ -309,13 +318,15 @@ class Predictor:
         return GexprError(f"out of memory on {self.device} with {size} x {self.context_length:,} bp {advice}")
 
     def _run(
-        self, inputs: torch.Tensor, head: str, columns: torch.Tensor, bins: tuple[int, int]
+        self, inputs: torch.Tensor, head: str, columns: torch.Tensor | None, bins: tuple[int, int]
     ) -> torch.Tensor:
         """Some tracks and bins of one head from tokens, or from one-hot for a model without a local trunk."""
         if self.model.local_layers:
             predictions = self.model.finish(inputs, head, columns, bins)
         else:
-            predictions = self.model(inputs, head).index_select(2, columns)[:, bins[0] : bins[1]]
+            predictions = self.model(inputs, head)[:, bins[0] : bins[1]]
+            if columns is not None:
+                predictions = predictions.index_select(2, columns)
         expected = (inputs.shape[0], bins[1] - bins[0])
         if tuple(predictions.shape[:2]) != expected:
             raise GexprError(f"the model returned {tuple(predictions.shape)} instead of {expected} bins")

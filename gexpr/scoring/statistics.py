@@ -16,6 +16,7 @@ import torch
 
 from gexpr.results import Track
 from gexpr.scoring.definitions import JS_PSEUDOCOUNT, canonical_statistic
+from gexpr.scoring.devices import indices
 from gexpr.scoring.transforms import LOG_UNITS
 
 Tensor = torch.Tensor
@@ -151,5 +152,6 @@ def compute(
     for transform, units in LOG_UNITS.items():
         columns = [i for i, track in enumerate(tracks or ()) if track.transform == transform]
         if columns:
-            scores[:, columns] = log_fc_of_logs(reference[..., columns], alternate[..., columns], mask, units)
+            places = indices(columns, scores.device)
+            scores[:, places] = log_fc_of_logs(reference[..., places], alternate[..., places], mask, units)
     return scores

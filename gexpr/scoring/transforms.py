@@ -31,6 +31,7 @@ import torch
 from gexpr.errors import ConfigError
 from gexpr.results import Track
 from gexpr.scoring.definitions import STATISTICS
+from gexpr.scoring.devices import indices
 
 LOG_UNITS = {"log2": 1.0, "ln": 1.4426950408889634}
 """Transforms that are logarithms, with the factor that turns them into log2."""
@@ -117,7 +118,8 @@ class NaturalScale:
             return predictions
         natural = predictions.clone()
         for (squash, scale), columns in self._groups.items():
-            natural[..., columns] = unsquash(predictions[..., columns], squash, scale)
+            places = indices(columns, predictions.device)
+            natural[..., places] = unsquash(predictions[..., places], squash, scale)
         return natural
 
 

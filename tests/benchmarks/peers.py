@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from gexpr.models.enformer import Enformer, EnformerConfig
+from gexpr.models.sparse_enformer import SparseEnformer, SparseEnformerConfig
+
+Drawn = TypeVar("Drawn", bound=Enformer)
 
 FULL_SIZE: dict[str, Any] = dict(
     context_length=196_608, target_length=896, heads={"human": 5313, "mouse": 1643}
 )
-
-
-Drawn = TypeVar("Drawn", bound=Enformer)
 
 
 def machine() -> dict[str, Any]:
@@ -60,6 +60,12 @@ def drawn_enformer(**changes: Any) -> Enformer:
     return with_drawn_weights(Enformer(EnformerConfig.from_dict({**FULL_SIZE, **changes})))
 
 
+def drawn_sparse_enformer(**changes: Any) -> SparseEnformer:
+    """The same with block-sparse attention."""
+    torch.manual_seed(1)
+    return with_drawn_weights(SparseEnformer(SparseEnformerConfig.from_dict({**FULL_SIZE, **changes})))
+
+
 def with_drawn_weights(model: Drawn) -> Drawn:
     """The model with drawn numbers where training starts with zeros: these would hide differences."""
     model.eval()
@@ -70,7 +76,7 @@ def with_drawn_weights(model: Drawn) -> Drawn:
                 module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
         for block in model.transformer:
             block.attention.to_output.weight.normal_(0, block.attention.to_output.in_features**-0.5)
-    return model
+    return model.eval()
 
 
 def enformer_pytorch_twin(model: Enformer) -> nn.Module:
