@@ -132,8 +132,8 @@ class Predictor:
 
         if precision == "bf16":
             logs.warning(
-                "bf16 keeps 8 significant bits: its error exceeds many weak effects (those of yeast-tss change "
-                "by 63 %, by 12 % in fp16); see docs/performance.md"
+                "bf16 keeps 8 significant bits: its error exceeds many weak effects (those of yeast-tss "
+                "change by 63 %, by 12 % in fp16); see docs/performance.md"
             )
         self.auto_batch = auto_batch
         self.used_batch_size = self.batch_size
@@ -153,7 +153,7 @@ class Predictor:
     def _head_columns(
         self, model: SequenceModel, indices: Sequence[int]
     ) -> list[tuple[str, torch.Tensor | None, torch.Tensor]]:
-        """For every head in use: its name, the columns to take (None: all), and where they go in the result."""
+        """For every head in use: name, columns to take (None: all), where they go in the result."""
         columns, start = [], 0
         for head, size in model.config.heads.items():
             places = [place for place, index in enumerate(indices) if start <= index < start + size]

@@ -336,9 +336,7 @@ def test_a_stage_is_right_on_a_part_of_a_window(name: str) -> None:
             torch.testing.assert_close(together[:, -TOKENS:], whole, rtol=0, atol=1e-12)
             if stage.summarize is not None:
                 assert together.shape[1] > TOKENS
-                torch.testing.assert_close(
-                    stage.summarize(tokens), together[:, :-TOKENS], rtol=0, atol=1e-12
-                )
+                torch.testing.assert_close(stage.summarize(tokens), together[:, :-TOKENS], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("engine", ["plain", "incremental"])
