@@ -187,11 +187,7 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu
         CheckpointError: for anything damaged, incomplete or foreign, saying which.
         InputError: for a fault in ``tracks.tsv``, with its line.
     """
-    import torch
-
-    from gexpr.models import registry
-
-    folder, config, tracks, entries, _ = _open(name_or_path)
+    folder, config, tracks, entries, model = _open(name_or_path)
     path = folder / WEIGHTS
     with _readable(folder):
         found = sha256(path)
@@ -200,13 +196,15 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu
             f"{path}: SHA-256 is {found}, {CONFIG} says {config.weights_sha256}: "
             "the file was changed or damaged; get it again"
         )
-    with torch.random.fork_rng(devices=[]):
-        model = registry.build(config.architecture, config.settings)
     state = _read_tensors(path, list(entries))
     for name, entry in entries.items():
         if entry.dtype in FLOAT_DTYPES:
             _check_finite(path, name, state[name])
-    model.load_state_dict(state, strict=True)
+    # The tensors take the places of the skeleton's: drawing weights first would take longer than all else.
+    precisions = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    # Copies, since those read are parts of the file as it is at any time.
+    own = {name: tensor.to(precisions[name], copy=True) for name, tensor in state.items()}
+    model.load_state_dict(own, strict=True, assign=True)
     model.tracks = tracks
     return model.to(device).eval()
 

@@ -109,9 +109,21 @@ class _Pair(NamedTuple):
 
 
 def allele_limit(predictor: Predictor, window_rule: WindowRule = CENTERED) -> int:
-    """The longest allele, in bases, for which the variant's own bin stays inside both windows' output."""
+    """The longest allele, in bases, for which the variant's own bin stays inside both windows' output.
+
+    Raises:
+        ConfigError: the window rule would move variants out of the model's output.
+    """
+    try:
+        offset = window_rule.largest_offset(predictor.bin_size)
+    except ValueError as error:
+        raise ConfigError(f"{error}; give 0, bin, or {-(-predictor.bin_size // 2)} and more") from None
     half = predictor.target_length * predictor.bin_size // 2
-    offset = window_rule.largest_offset(predictor.bin_size)
+    if offset + predictor.flank + predictor.bin_size >= half:
+        raise ConfigError(
+            f"a maximum offset of {window_rule} bp is too large: the model predicts only {half:,} bp on each "
+            "side of a window's middle"
+        )
     return max(1, half - predictor.bin_size - predictor.flank - offset)
 
 
@@ -166,7 +178,7 @@ class VariantScorer:
         self.average = average
         check_statistics(predictor.tracks, self.statistics)
         self.window_rule = window_rule
-        self._check_window_rule()
+        allele_limit(predictor, window_rule)  # refuses rules that do not fit the model
         if engine not in ENGINES:
             raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
         self.max_allele_length = max_allele_length
@@ -183,19 +195,6 @@ class VariantScorer:
     def engine(self) -> str:
         """The engine in use: ``plain`` where the model has no local trunk."""
         return "plain" if self._incremental is None else "incremental"
-
-    def _check_window_rule(self) -> None:
-        predictor, rule = self.predictor, self.window_rule
-        try:
-            offset = rule.largest_offset(predictor.bin_size)
-        except ValueError as error:
-            raise ConfigError(f"{error}; give 0, bin, or {-(-predictor.bin_size // 2)} and more") from None
-        half = predictor.target_length * predictor.bin_size // 2
-        if offset + predictor.flank + predictor.bin_size >= half:
-            raise ConfigError(
-                f"a maximum offset of {rule} bp is too large: the model predicts only {half:,} bp on each "
-                "side of a window's middle"
-            )
 
     def _needed_bins(self) -> tuple[int, int]:
         """The bins that can be scored, and those that an insertion can push into them."""
