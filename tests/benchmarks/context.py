@@ -30,7 +30,7 @@ import peers
 import torch
 
 from gexpr.models.base import SequenceModel
-from gexpr.models.sparse_enformer import SparseEnformer, SparseEnformerConfig
+from gexpr.models.sparse_enformer import SparseEnformer
 from gexpr.scoring.incremental import IncrementalPredictor, Sequences
 from gexpr.scoring.predictor import Predictor
 
@@ -40,8 +40,7 @@ CROP = 320
 
 def sparse(kind: str, length: int, channels: int, depth: int, tracks: int) -> SparseEnformer:
     """A drawn model whose global tokens are in every layer (``global``) or in the last two (``local``)."""
-    torch.manual_seed(1)
-    config = SparseEnformerConfig(
+    return peers.drawn_sparse_enformer(
         context_length=length,
         target_length=length // 128 - 2 * CROP,
         heads={"tracks": tracks},
@@ -53,7 +52,6 @@ def sparse(kind: str, length: int, channels: int, depth: int, tracks: int) -> Sp
         global_tokens=64,
         global_layers=(depth - 2, depth - 1) if kind == "local" else None,
     )
-    return peers.with_drawn_weights(SparseEnformer(config))
 
 
 def with_snvs(length: int, count: int) -> np.ndarray:

@@ -40,7 +40,9 @@ import torch
 
 from gexpr.models import registry
 from gexpr.models.base import SequenceModel
+from gexpr.models.enformer import Enformer
 from gexpr.models.layers import one_hot
+from gexpr.models.sparse_enformer import SparseEnformer
 from gexpr.scoring.predictor import Predictor
 from gexpr.training.config import OptimizerConfig
 from gexpr.training.losses import poisson
@@ -73,7 +75,8 @@ def build(options: argparse.Namespace, case: dict[str, Any]) -> SequenceModel:
         attention_heads=options.heads,
     )
     name, _, variant = case["model"].partition("+")
-    model = registry.build(name, settings)
+    architecture = {"enformer": Enformer, "sparse_enformer": SparseEnformer}[name]
+    model = peers.drawn(architecture, registry.config_from_dict(name, settings))  # type: ignore[type-var]
     if variant:
         for block in model.transformer:  # type: ignore[union-attr]
             block.attention.implementation = "dense"  # type: ignore[union-attr]

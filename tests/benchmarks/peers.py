@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gexpr.models.base import ModelConfig, SequenceModel
 from gexpr.models.enformer import Enformer, EnformerConfig
 from gexpr.models.sparse_enformer import SparseEnformer, SparseEnformerConfig
 
-Drawn = TypeVar("Drawn", bound=Enformer)
+Drawn = TypeVar("Drawn", bound=SequenceModel)
 
 FULL_SIZE: dict[str, Any] = dict(
     context_length=196_608, target_length=896, heads={"human": 5313, "mouse": 1643}
@@ -56,26 +57,33 @@ def machine() -> dict[str, Any]:
 
 def drawn_enformer(**changes: Any) -> Enformer:
     """An Enformer with drawn weights, also where training starts with zeros."""
-    torch.manual_seed(1)
-    return with_drawn_weights(Enformer(EnformerConfig.from_dict({**FULL_SIZE, **changes})))
+    return drawn(Enformer, EnformerConfig.from_dict({**FULL_SIZE, **changes}))
 
 
 def drawn_sparse_enformer(**changes: Any) -> SparseEnformer:
     """The same with block-sparse attention."""
+    return drawn(SparseEnformer, SparseEnformerConfig.from_dict({**FULL_SIZE, **changes}))
+
+
+def drawn(architecture: type[Drawn], config: ModelConfig) -> Drawn:
+    """A model with all its weights drawn: zeros, with which some start in training, would hide differences.
+
+    From plain normal distributions, which takes a tenth of the time of those that training starts from.
+    """
+    with torch.device("meta"):
+        model = architecture(config)  # type: ignore[arg-type]
+    model.to_empty(device="cpu")
     torch.manual_seed(1)
-    return with_drawn_weights(SparseEnformer(SparseEnformerConfig.from_dict({**FULL_SIZE, **changes})))
-
-
-def with_drawn_weights(model: Drawn) -> Drawn:
-    """The model with drawn numbers where training starts with zeros: these would hide differences."""
-    model.eval()
     with torch.no_grad():
+        for each in model.parameters():
+            each.normal_(0, each[0].numel() ** -0.5 if each.ndim > 1 else 0.1)
         for module in model.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.LayerNorm)):
+                module.weight.uniform_(0.8, 1.2)
             if isinstance(module, nn.BatchNorm1d):
                 module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
                 module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-        for block in model.transformer:
-            block.attention.to_output.weight.normal_(0, block.attention.to_output.in_features**-0.5)
+                module.num_batches_tracked.zero_()  # type: ignore[union-attr]
     return model.eval()
 
 
