@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "Predict the tracks over the regions of a BED file.",
     "merge": "Join the finished shards of a run into one output.",
     "status": "Show what is done of a run, by whom, and how long it will take.",
+    "convert": "Make a checkpoint of weights that another program trained.",
     "inspect": "Show what a checkpoint is: architecture, tracks, training.",
     "prepare": "Turn a genome and measured tracks into a training dataset.",
     "train": "Train a model from a configuration file; resumes where it stopped.",

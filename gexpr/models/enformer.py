@@ -44,7 +44,7 @@ from gexpr.models.layers import (
     init_variance_scaling_,
     pooling,
 )
-from gexpr.models.positions import relative_features, rotary_angles, rotate
+from gexpr.models.positions import GAMMA_NORMALIZATIONS, relative_features, rotary_angles, rotate
 
 POSITIONS = ("enformer", "rotary", "none")
 
@@ -70,6 +70,8 @@ class EnformerConfig(ModelConfig):
         attention_heads, key_size, value_size: ``value_size`` None for ``channels / attention_heads``.
         positions: ``enformer`` (relative), ``rotary`` or ``none``.
         relative_features: features of a distance; None for ``channels / attention_heads``. A multiple of 6.
+        gamma_normalization: ``positions`` (published) or ``features`` (enformer-pytorch's own models); see
+            :func:`gexpr.models.positions.relative_features`.
         rotary_base: longest wavelength of rotary positions, in bins, over 2 pi.
         feedforward_factor: inner width of the feed-forward layers, in ``channels``.
         dropout, attention_dropout, position_dropout: of the residual branches, the attention weights,
@@ -99,6 +101,7 @@ class EnformerConfig(ModelConfig):
     value_size: int | None = None
     positions: str = "enformer"
     relative_features: int | None = None
+    gamma_normalization: str = "positions"
     rotary_base: float = 10_000.0
     feedforward_factor: int = 2
     dropout: float = 0.4
@@ -133,6 +136,7 @@ class EnformerConfig(ModelConfig):
         check_number("rotary_base", self.rotary_base, above=1)
         check_choice("pooling", self.pooling, ("softmax", "max"))
         check_choice("positions", self.positions, POSITIONS)
+        check_choice("gamma_normalization", self.gamma_normalization, GAMMA_NORMALIZATIONS)
         if self.tower_channels is not None:
             object.__setattr__(self, "tower_channels", int_tuple("tower_channels", self.tower_channels, 1))
         self._check_tower()
@@ -283,6 +287,7 @@ class MultiheadAttention(nn.Module):
         self.positions = config.positions
         self.rotary_base = config.rotary_base
         self.features = config.relative_feature_count
+        self.gamma_normalization = config.gamma_normalization
         self.attention_dropout = config.attention_dropout
         self.position_dropout = config.position_dropout
         self.pattern = pattern
@@ -349,7 +354,7 @@ class MultiheadAttention(nn.Module):
         )
 
     def _relative_keys(self, length: int, like: Tensor) -> Tensor:
-        features = relative_features(length, self.features, like.dtype, like.device)
+        features = relative_features(length, self.features, like.dtype, like.device, self.gamma_normalization)
         features = F.dropout(features, self.position_dropout, self.training)
         return self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
 

@@ -9,34 +9,42 @@ import torch
 from torch import Tensor
 
 GAMMA_FLOOR = 1e-8
+GAMMA_NORMALIZATIONS = ("positions", "features")
 
 
 def relative_features(
-    length: int, features: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    length: int,
+    features: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    gamma_normalization: str = "positions",
 ) -> Tensor:
     """Enformer's features of the distances -(T-1) .. T-1 (key minus query): (2T-1, features).
 
     Three classes of ``features / 6`` each, exponential decay, central mask and gamma density, and
-    the same again times the sign of the distance. The gamma features are divided by their maximum
-    over positions, which is what the published weights were trained with. Computed in float64.
+    the same again times the sign of the distance. Computed in float64.
 
     Args:
         length: T, in bins.
         features: a multiple of 6.
+        gamma_normalization: the gamma features are divided by their maximum over ``positions``, which is
+            what the published weights were trained with, or over ``features``, as enformer-pytorch does.
     """
-    return _cached_features(length, features, dtype, str(device))
+    return _cached_features(length, features, dtype, str(device), gamma_normalization)
 
 
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)  # cached: must serve training too
-def _cached_features(length: int, features: int, dtype: torch.dtype, device: str) -> Tensor:
+def _cached_features(
+    length: int, features: int, dtype: torch.dtype, device: str, gamma_normalization: str
+) -> Tensor:
     per_class = features // 6
     distance = torch.arange(length, dtype=torch.float64)
     half = torch.cat(
         [
             exponential_features(distance, length, per_class),
             central_mask_features(distance, per_class),
-            gamma_features(distance, length, per_class),
+            gamma_features(distance, length, per_class, gamma_normalization),
         ],
         dim=-1,
     )
@@ -57,8 +65,8 @@ def central_mask_features(distance: Tensor, count: int) -> Tensor:
     return (widths > distance[:, None]).to(distance.dtype)
 
 
-def gamma_features(distance: Tensor, length: int, count: int) -> Tensor:
-    """Gamma densities with means from T/count to T, each scaled to a maximum of 1: (T,) -> (T, count)."""
+def gamma_features(distance: Tensor, length: int, count: int, normalization: str = "positions") -> Tensor:
+    """Gamma densities with means from T/count to T, scaled to a maximum of 1: (T,) -> (T, count)."""
     stddev = length / (2 * count)
     mean = torch.linspace(length / count, length, count, dtype=distance.dtype)
     concentration = (mean / stddev) ** 2
@@ -67,7 +75,7 @@ def gamma_features(distance: Tensor, length: int, count: int) -> Tensor:
     log_density = torch.xlogy(concentration - 1, distance) - rate * distance
     log_normalizer = torch.lgamma(concentration) - concentration * torch.log(rate)
     density = torch.exp(log_density - log_normalizer) + GAMMA_FLOOR
-    return density / density.amax(0, keepdim=True)
+    return density / density.amax(0 if normalization == "positions" else 1, keepdim=True)
 
 
 def rotary_angles(
