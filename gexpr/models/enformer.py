@@ -361,7 +361,8 @@ class MultiheadAttention(nn.Module):
         weight = self.to_relative_key.weight
         dropped = self.training and self.position_dropout > 0
         tf32 = torch.backends.cuda.matmul.allow_tf32
-        state = length, weight.data_ptr(), weight._version, weight.dtype, weight.device, tf32
+        version = 0 if weight.is_inference() else weight._version
+        state = length, weight.data_ptr(), version, weight.dtype, weight.device, tf32
         if dropped or self._kept is None or self._kept[0] != state:
             # Not an inference tensor: it may meet others outside of inference mode.
             kind = like.device.type if torch.amp.is_autocast_available(like.device.type) else "cpu"
