@@ -98,8 +98,7 @@ def save(
 
     Args:
         folder: where; a checkpoint that is already there is replaced, anything else is refused.
-        model: a model of ``gexpr.models``; its persistent state is stored, buffers that derive from the
-            config (registered with ``persistent=False``) are not.
+        model: a model of ``gexpr.models``; all of its tensors are in its state.
         tracks: one row an output, as many as the config's heads have together.
         training: JSON-able summary of the training, shown by ``gexpr inspect``.
         card: text of the model card, README.md.
@@ -205,6 +204,7 @@ def load(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu
     # Copies, since those read are parts of the file as it is at any time.
     own = {name: tensor.to(precisions[name], copy=True) for name, tensor in state.items()}
     model.load_state_dict(own, strict=True, assign=True)
+    assert not any(tensor.is_meta for tensor in model.buffers()), "a tensor that is not in the state"
     model.tracks = tracks
     return model.to(device).eval()
 

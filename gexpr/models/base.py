@@ -163,14 +163,16 @@ class LocalStage(NamedTuple):
         reach: tokens on each side that an output sees, counted from the cut of ``align`` tokens it lies
             in; so many outputs at an artificial end of a part are wrong.
         align: where a window may be cut.
-        summarize: for the last stage alone, what :meth:`SequenceModel.finish` needs besides: all of the
-            stage's input (B, tokens, C) to a summary (B, S, C).
+        project: for a last stage of which :meth:`SequenceModel.finish` needs a summary besides: arguments as
+            of ``run``, to what the summary takes of each token, (B, n, D), which sees that token alone.
+        summarize: ``project`` of a whole window, (B, tokens, D), to the summary (B, S, C).
         whole: all of the stage's input to the summary and the stage's output, (B, S + tokens, C), at once.
     """
 
     run: Callable[[Tensor, int, int], Tensor]
     reach: int
     align: int = 1
+    project: Callable[[Tensor, int, int], Tensor] | None = None
     summarize: Callable[[Tensor], Tensor] | None = None
     whole: Callable[[Tensor], Tensor] | None = None
 

@@ -329,15 +329,32 @@ class MultiheadAttention(nn.Module):
         )
         return self.to_output(mixed.transpose(1, 2).flatten(2))
 
-    def of_tokens(self, x: Tensor) -> Tensor:
-        """What :meth:`forward` gives for the global tokens alone: (B, G + T, C) -> (B, G, C)."""
-        q = self._split(self.to_query(x[:, : self.tokens])) * self.key_size**-0.5
-        k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
+    def keys_and_values(self, x: Tensor, part: Part) -> Tensor:
+        """Keys, rotated, and values of some bins side by side: (B, n, C) -> (B, n, keys + values)."""
+        keys = self.to_key(x)
+        if self.positions == "rotary":
+            keys = self._rotate_bins(self._split(keys), part).transpose(1, 2).flatten(2)
+        return torch.cat([keys, self.to_value(x)], dim=-1)
+
+    def of_tokens(self, tokens: Tensor, bins: Tensor) -> Tensor:
+        """What :meth:`forward` gives for the global tokens alone: (B, G, C) -> (B, G, C).
+
+        Args:
+            tokens: the global tokens.
+            bins: :meth:`keys_and_values` of all bins.
+        """
+        q = self._split(self.to_query(tokens)) * self.key_size**-0.5
         if self.positions == "enformer":
             q = q + self.content_bias[:, None]
-        elif self.positions == "rotary":
-            k = self._rotate(k, None)
-        return self.to_output(attend(q, k, v).transpose(1, 2).flatten(2))
+        own = torch.cat([self.to_key(tokens), self.to_value(tokens)], dim=-1)
+        sizes = [self.heads * self.key_size, own.shape[-1] - self.heads * self.key_size]
+        (k, v), (own_k, own_v) = (
+            [self._split(each) for each in both.split(sizes, dim=-1)] for both in (bins, own)
+        )
+        logits = torch.cat([q @ own_k.transpose(-1, -2), q @ k.transpose(-1, -2)], dim=-1)
+        weights = logits.softmax(-1)
+        mixed = weights[..., : self.tokens] @ own_v + weights[..., self.tokens :] @ v
+        return self.to_output(mixed.transpose(1, 2).flatten(2))
 
     def relative_bias(self, length: int, like: Tensor, part: Part | None = None) -> RelativeBias:
         """The position term for ``length`` bins, on the device and in the precision of ``like``.
@@ -366,7 +383,8 @@ class MultiheadAttention(nn.Module):
         weight = self.to_relative_key.weight
         dropped = self.training and self.position_dropout > 0
         tf32 = torch.backends.cuda.matmul.allow_tf32
-        state = length, weight.data_ptr(), weight._version, weight.dtype, weight.device, tf32
+        version = 0 if weight.is_inference() else weight._version
+        state = length, weight.data_ptr(), version, weight.dtype, weight.device, tf32
         if dropped or self._kept is None or self._kept[0] != state:
             # Not an inference tensor: it may meet others outside of inference mode.
             kind = like.device.type if torch.amp.is_autocast_available(like.device.type) else "cpu"
@@ -378,12 +396,15 @@ class MultiheadAttention(nn.Module):
         return self._kept[1]
 
     def _rotate(self, x: Tensor, part: Part | None) -> Tensor:
-        length = x.shape[2] - self.tokens
+        bins = self._rotate_bins(x[:, :, self.tokens :], part)
+        return torch.cat([x[:, :, : self.tokens], bins], dim=2) if self.tokens else bins
+
+    def _rotate_bins(self, x: Tensor, part: Part | None) -> Tensor:
+        length = x.shape[2]
         window, start = (length, 0) if part is None else part
         angles = rotary_angles(window, self.key_size, self.rotary_base, x.dtype, x.device)
         cosine, sine = (each[start : start + length] for each in angles)
-        bins = rotate(x[:, :, self.tokens :], cosine, sine)
-        return torch.cat([x[:, :, : self.tokens], bins], dim=2) if self.tokens else bins
+        return rotate(x, cosine, sine)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -419,10 +440,14 @@ class TransformerBlock(nn.Module):
         """``part`` says which bins ``x`` holds when these are not a whole window."""
         return self._add_feedforward(x + self.dropout(self.attention(self.attention_norm(x), part)))
 
-    def of_tokens(self, x: Tensor) -> Tensor:
-        """The global tokens of what :meth:`forward` gives for a whole window: (B, G + T, C) -> (B, G, C)."""
-        tokens = x[:, : self.attention.tokens]
-        return self._add_feedforward(tokens + self.dropout(self.attention.of_tokens(self.attention_norm(x))))
+    def keys_and_values(self, x: Tensor, part: Part) -> Tensor:
+        """What :meth:`of_tokens` takes of some bins: (B, n, C) -> (B, n, keys + values)."""
+        return self.attention.keys_and_values(self.attention_norm(x), part)
+
+    def of_tokens(self, tokens: Tensor, bins: Tensor) -> Tensor:
+        """The global tokens of what :meth:`forward` gives for a whole window: (B, G, C) -> (B, G, C)."""
+        mixed = self.attention.of_tokens(self.attention_norm(tokens), bins)
+        return self._add_feedforward(tokens + self.dropout(mixed))
 
     def _add_feedforward(self, x: Tensor) -> Tensor:
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
@@ -558,13 +583,16 @@ class Enformer(SequenceModel):
         def run(x: Tensor, window: int, start: int) -> Tensor:
             return block(with_tokens(x), Part(window, start))[:, self.config.token_count :]
 
-        def summarize(x: Tensor) -> Tensor:
-            return block.of_tokens(with_tokens(x))
+        def project(x: Tensor, window: int, start: int) -> Tensor:
+            return block.keys_and_values(x, Part(window, start))
+
+        def summarize(projected: Tensor) -> Tensor:
+            return block.of_tokens(self._first_tokens(projected), projected)
 
         def whole(x: Tensor) -> Tensor:
             return block(with_tokens(x))
 
-        return LocalStage(run, size, size, summarize, whole)
+        return LocalStage(run, size, size, project, summarize, whole)
 
     def _local_layers(self) -> int:
         """Transformer layers, from the first on, in which bins see their neighbors alone."""

@@ -23,7 +23,7 @@ lasts; the few tokens at a window's ends are its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,20 +116,31 @@ class Sequences(NamedTuple):
 
 class _References(NamedTuple):
     """References of a pass: codes (m, context_length); tokens (m, tokens, C) before, between and after
-    the local stages, the last with a summary in front where the last stage makes one.
+    the local stages, the last with a summary in front where the last stage makes one; and what that
+    summary is made from, (m, tokens, D).
     """
 
     codes: torch.Tensor
     activations: list[torch.Tensor]
+    projected: torch.Tensor | None
 
     def followed_by(self, other: _References) -> _References:
         """These and then others."""
         both = zip(self.activations, other.activations, strict=True)
-        return _References(torch.cat([self.codes, other.codes]), [torch.cat(pair) for pair in both])
+        projected = None
+        if self.projected is not None and other.projected is not None:
+            projected = torch.cat([self.projected, other.projected])
+        codes = torch.cat([self.codes, other.codes])
+        return _References(codes, [torch.cat(pair) for pair in both], projected)
 
     def last(self) -> _References:
         """The last one alone, in memory of its own."""
-        return _References(self.codes[-1:].clone(), [each[-1:].clone() for each in self.activations])
+        if len(self.codes) == 1:
+            return self
+        projected = None if self.projected is None else self.projected[-1:].clone()
+        return _References(
+            self.codes[-1:].clone(), [each[-1:].clone() for each in self.activations], projected
+        )
 
 
 def _spliced(tokens: torch.Tensor, first: int, last: int, values: torch.Tensor) -> torch.Tensor:
@@ -204,111 +215,122 @@ class IncrementalPredictor:
 
         device = self.predictor.device
         slots = indices([place[row] for row in batch.reference], device)
-        spans: dict[tuple[int, int], list[int]] = {}
         by_size: dict[int, list[tuple[int, Patch]]] = {}
         for row, reference in enumerate(batch.reference):
             patch = None if reference == row else self._patch(batch.changed[row], each)
             if patch is not None:
                 by_size.setdefault(patch.size, []).append((row, patch))
-                spans.setdefault((patch.first, patch.last), []).append(row)
-        result = references.activations[-1][slots]
-        if spans:
-            tokens = self._splice(codes, references, slots, by_size)
-            for span, changed in spans.items():
-                numbers = indices(changed, device)
-                result[numbers] = self._through_stages(tokens, references, slots, span, numbers)
-        return result
+        spans: dict[tuple[int, int], list[tuple[int, torch.Tensor]]] = {}
+        for size, patches in by_size.items():
+            tokens = self._patch_tokens(codes, references, slots, size, patches)
+            for (row, patch), values in zip(patches, tokens, strict=True):
+                right = values[patch.first - patch.start : patch.last - patch.start]
+                spans.setdefault((patch.first, patch.last), []).append((row, right))
+        result: torch.Tensor | None = None
+        for span, changed in spans.items():
+            changed.sort(key=lambda entry: entry[0])
+            numbers = indices([row for row, _ in changed], device)
+            values = torch.stack([right for _, right in changed])
+            found = self._through_stages(values, references, slots[numbers], span)
+            if len(changed) == len(batch.reference):
+                return found
+            if result is None:
+                result = references.activations[-1][slots]
+            result[numbers] = found
+        return references.activations[-1][slots] if result is None else result
 
-    def _splice(
+    def _patch_tokens(
         self,
         codes: torch.Tensor,
         references: _References,
         slots: torch.Tensor,
-        by_size: Mapping[int, Sequence[tuple[int, Patch]]],
+        size: int,
+        patches: Sequence[tuple[int, Patch]],
     ) -> torch.Tensor:
-        """Tokens of the local trunk, (n, tokens, C): the reference's, with patches in their place."""
-        device = self.predictor.device
-        tokens = references.activations[0][slots]
-        for size, patches in by_size.items():
-            chosen = indices([row for row, _ in patches], device)
-            starts = indices([patch.start for _, patch in patches], device)
-            index = starts[:, None] + torch.arange(size, device=device)
-            bases = (starts * self.geometry.stride)[:, None] + torch.arange(
-                size * self.geometry.stride, device=device
-            )
-            alternate = codes[chosen].gather(1, bases)
-            firsts = indices([patch.first for _, patch in patches], device)[:, None]
-            lasts = indices([patch.last for _, patch in patches], device)[:, None]
-            right = ((index >= firsts) & (index < lasts)).unsqueeze(-1)
-            there = tokens[chosen[:, None], index]
-            if size * _PAIRED <= self.geometry.tokens:
-                new = there + self._differences(alternate, references.codes[slots[chosen]].gather(1, bases))
-            else:
-                new = self._encode(alternate, 1)
-            tokens[chosen[:, None], index] = torch.where(right, new, there)
-        return tokens
-
-    def _through_stages(
-        self,
-        tokens: torch.Tensor,
-        references: _References,
-        slots: torch.Tensor,
-        span: tuple[int, int],
-        rows: torch.Tensor,
-    ) -> torch.Tensor:
-        """Tokens of some alternates after the local stages: (rows, tokens, C).
+        """Tokens of the local trunk in patches of one size: (n, size, C), right between their ends.
 
         Args:
-            tokens: (n, tokens, C) of all sequences before the first stage.
+            codes: (m, context_length) of all sequences.
             references: the references with their activations.
-            slots: (n,), for every sequence its reference.
-            span: the tokens, half-open, in which these alternates differ from their references.
-            rows: int64, the alternates.
+            slots: (m,), for every sequence its reference.
+            size: tokens of a patch.
+            patches: n rows of ``codes`` with their patches.
+        """
+        device = self.predictor.device
+        chosen = indices([row for row, _ in patches], device)
+        starts = indices([patch.start for _, patch in patches], device)
+        bases = (starts * self.geometry.stride)[:, None] + torch.arange(
+            size * self.geometry.stride, device=device
+        )
+        alternate = codes[chosen].gather(1, bases)
+        if size * _PAIRED > self.geometry.tokens:
+            return self._encode(alternate, 1)
+        index = starts[:, None] + torch.arange(size, device=device)
+        there = references.activations[0][slots[chosen][:, None], index]
+        return there + self._differences(alternate, references.codes[slots[chosen]].gather(1, bases))
+
+    def _through_stages(
+        self, values: torch.Tensor, references: _References, slots: torch.Tensor, span: tuple[int, int]
+    ) -> torch.Tensor:
+        """What the local stages leave of some alternates: (n, S + tokens, C).
+
+        Args:
+            values: (n, last - first, C), the trunk's tokens in which alternates and references differ.
+            references: the references with their activations.
+            slots: (n,), for every alternate its reference.
+            span: the place of these tokens, half-open.
         """
         count = self.geometry.tokens
+        numbers = torch.arange(len(values), device=values.device)
 
         def function(chosen: torch.Tensor) -> torch.Tensor:
-            at = slots[chosen]
+            at, piece = slots[chosen], values[chosen]
             first, last = span
-            values = tokens[chosen, first:last]
-            summary = values[:, :0]
-            last_stage = len(self._stages) - 1
+            summary = None
             for number, stage in enumerate(self._stages):
                 low = max(0, first // stage.align * stage.align - stage.reach)
                 high = min(count, -(-last // stage.align) * stage.align + stage.reach)
                 start, end = max(0, low - stage.reach), min(count, high + stage.reach)
                 if end - start > CONE_SHARE * count:
-                    whole = _spliced(references.activations[number][at], first, last, values)
+                    whole = _spliced(references.activations[number][at], first, last, piece)
                     for rest in self._stages[number:]:
                         whole = rest.on_window(whole)
                     return whole
-                if number == last_stage and stage.summarize is not None:
-                    whole = _spliced(references.activations[number][at], first, last, values)
-                    summary = stage.summarize(whole)
+                if stage.project is not None and stage.summarize is not None:
+                    assert references.projected is not None
+                    projected = stage.project(piece, count, first)
+                    summary = stage.summarize(_spliced(references.projected[at], first, last, projected))
                 part = references.activations[number][at, start:end]
-                part = stage.run(_spliced(part, first - start, last - start, values), count, start)
+                part = stage.run(_spliced(part, first - start, last - start, piece), count, start)
                 first, last = low, high
-                values = part[:, low - start : high - start]
+                piece = part[:, low - start : high - start]
             result = references.activations[-1][at]
             rows = result.shape[1] - count
-            if rows:
+            if summary is not None:
                 result[:, :rows] = summary
-            return _spliced(result, rows + first, rows + last, values)
+            return _spliced(result, rows + first, rows + last, piece)
 
-        return self.predictor.in_batches(function, rows, len(rows))
+        return self.predictor.in_batches(function, numbers, len(values))
 
     def _run_references(
         self, codes: torch.Tensor, windows: Sequence[tuple[str, int]], each: Pass
     ) -> _References:
         """References through the local trunk and the local stages, every activation kept."""
         activations = [self._references(codes, windows, each)]
+        projected = None
         for stage in self._stages:
 
             def function(piece: torch.Tensor, stage: LocalStage = stage) -> torch.Tensor:
                 return stage.on_window(piece)
 
+            def project(piece: torch.Tensor, stage: LocalStage = stage) -> torch.Tensor:
+                assert stage.project is not None
+                return stage.project(piece, self.geometry.tokens, 0)
+
+            if stage.project is not None:
+                projected = self.predictor.in_batches(project, activations[-1], 1)
             activations.append(self.predictor.in_batches(function, activations[-1], 1))
-        return _References(codes, activations)
+        return _References(codes, activations, projected)
 
     def _patch(self, changed: tuple[int, int], each: Pass) -> Patch | None:
         """The patch of an alternate in a pass; None where the pass does not show the change."""

@@ -260,6 +260,10 @@ def test_relative_keys_are_kept_as_long_as_the_weights_are_the_same() -> None:
         torch.testing.assert_close(attention.relative_bias(9, x).keys, 2 * expected.detach())
         attention.load_state_dict({k: 3 * v for k, v in attention.state_dict().items()})
         torch.testing.assert_close(attention.relative_bias(9, x).keys, 6 * expected.detach())
+        with torch.inference_mode():
+            made_there = MultiheadAttention(EnformerConfig.from_dict(SMALL), None).eval()
+            made_there.initialize()
+            assert torch.isfinite(made_there.relative_bias(9, x.float()).keys).all()
         single = attention.float()
         assert single.relative_bias(9, x.float()).keys.dtype == torch.float32
         assert single.relative_bias(7, x.float()).keys.shape[1] == 13

@@ -334,9 +334,15 @@ def test_a_stage_is_right_on_a_part_of_a_window(name: str) -> None:
                 torch.testing.assert_close(part[:, low:high], expected, rtol=0, atol=1e-12)
             together = stage.on_window(tokens)
             torch.testing.assert_close(together[:, -TOKENS:], whole, rtol=0, atol=1e-12)
-            if stage.summarize is not None:
+            if stage.project is not None and stage.summarize is not None:
                 assert together.shape[1] > TOKENS
-                torch.testing.assert_close(stage.summarize(tokens), together[:, :-TOKENS], rtol=0, atol=1e-12)
+                pieces = [
+                    stage.project(tokens[:, low:high], TOKENS, low) for low, high in ((0, 9), (9, TOKENS))
+                ]
+                projected = torch.cat(pieces, dim=1)
+                torch.testing.assert_close(
+                    stage.summarize(projected), together[:, :-TOKENS], rtol=0, atol=1e-12
+                )
 
 
 @pytest.mark.parametrize("engine", ["plain", "incremental"])
