@@ -1,7 +1,7 @@
 """Borzoi: convolutions down to 128 bp, a transformer, and a U-Net back up to 32 bp.
 
 Source: Linder et al., Nature Genetics 57:949 (2025); calico/baskerville (blocks.py, layers.py, seqnn.py).
-Its parameter files name these blocks: conv_dna, res_tower, transformer_tower, unet_conv, Cropping1D, conv_nac.
+Its parameter files have conv_dna, res_tower, transformer_tower, unet_conv, Cropping1D, conv_nac.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class Borzoi(SequenceModel):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        return [*self.tower, *self.transformer]
+        return list(self.transformer)
 
     @property
     def local_layers(self) -> list[TrunkLayer]:

@@ -136,7 +136,9 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def normalized_gelu(x: Tensor, norm: BatchNorm, form: str = "sigmoid") -> Tensor:
-    """``gelu(norm(x))`` (or another of :data:`GELUS`); where no gradient is wanted, in one new tensor and fewer passes over memory.
+    """``gelu(norm(x))``, or another of :data:`GELUS`.
+
+    Where no gradient is wanted, in one new tensor and with fewer passes over memory.
 
     Half precision is computed in the precision of the norm, and rounded once.
     """
