@@ -33,7 +33,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "cyvcf2": frozenset({"variants"}),
     "pysam": frozenset({"genome", "variants", "writers"}),
     "pyfaidx": frozenset({"genome"}),
-    "h5py": frozenset({"writers", "datasets", "checkpoints"}),
+    "h5py": frozenset({"writers", "datasets", "checkpoints", "conversion"}),
     "safetensors": frozenset({"checkpoints", "conversion"}),
     "google_crc32c": frozenset({"wire"}),
     "pyBigWig": frozenset({"datasets"}),

@@ -8,7 +8,7 @@ import click
 
 from gexpr import logs
 
-SOURCES = ("enformer-pytorch", "enformer-sonnet")
+SOURCES = ("enformer-pytorch", "enformer-sonnet", "baskerville")
 
 
 @click.command("convert")
@@ -22,6 +22,17 @@ SOURCES = ("enformer-pytorch", "enformer-sonnet")
     multiple=True,
     metavar="[HEAD=]FILE",
     help="Basenji's table of a head's tracks (targets_human.txt); without HEAD, the first head's.",
+)
+@click.option(
+    "--params", type=click.Path(), metavar="FILE", help="baskerville's parameter file, params.json."
+)
+@click.option(
+    "--squash",
+    type=click.Choice(["shifted", "power"]),
+    default="shifted",
+    show_default=True,
+    help="How baskerville squashed the tracks (columns sum_stat, clip_soft): as its present code does, or by "
+    "the power 3/4 of Borzoi's publication. Undone before scores are computed.",
 )
 @click.option(
     "--context-length", type=click.IntRange(min=1), metavar="BP", help="Bases in.  [default: 1,536 bins]"
@@ -61,6 +72,8 @@ def command(
     source: str,
     output: str,
     targets: tuple[str, ...],
+    params: str | None,
+    squash: str,
     context_length: int | None,
     target_length: int | None,
     gamma_normalization: str,
@@ -73,14 +86,15 @@ def command(
     """Make a checkpoint of the weights of another program.
 
     FROM says whose: enformer-pytorch (a state dict as .safetensors, .bin or .pt, or a folder of the Hugging
-    Face hub), or enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index file). SOURCE is
-    where they are. Neither TensorFlow nor the other program is needed, and nothing of the source is
-    executed. Every tensor of the source must have its place.
+    Face hub), enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index file), or baskerville
+    (a Keras model as .h5, with --params). SOURCE is where they are. Neither TensorFlow nor the other
+    program is needed, and nothing of the source is executed. Every tensor of the source must have its place.
 
     \b
     Examples:
       gexpr convert enformer-pytorch enformer-official-rough/ --targets targets_human.txt -o enformer
       gexpr convert enformer-sonnet enformer-fine-tuned-human-1.index --targets targets_human.txt -o enformer
+      gexpr convert baskerville model0_best.h5 --params params.json --targets targets.txt -o borzoi
     """
     pattern: dict[str, Any] = {
         name: value
@@ -92,6 +106,8 @@ def command(
         )
         if value is not None
     }
+    if kind == "baskerville" and (attention != "dense" or context_length or target_length):
+        raise click.UsageError("--attention, --context-length and --target-length are for Enformer")
     if pattern and attention == "dense":
         option = next(iter(pattern)).replace("_", "-")
         raise click.UsageError(f"--{option} needs --attention bigbird")
@@ -107,6 +123,8 @@ def command(
         target_length=target_length,
         gamma_normalization=gamma_normalization,
         sparse=pattern if attention == "bigbird" else None,
+        params=params,
+        squash=squash,
     )
     logs.info(f"{done.tensors:,} tensors, {done.parameters:,} parameters written to {done.folder}")
     for reason in sorted(set(done.dropped.values())):

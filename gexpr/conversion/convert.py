@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +15,19 @@ import torch
 from gexpr import checkpoints
 from gexpr.checkpoints.tf_bundle import TensorBundle
 from gexpr.checkpoints.weights import brief
-from gexpr.conversion import enformer
+from gexpr.conversion import baskerville, enformer
 from gexpr.conversion.adapter import Dropped, Source, take_in
 from gexpr.datasets.basenji import TargetRow, as_tracks, read_targets
 from gexpr.errors import CheckpointError, ConfigError
+from gexpr.models.base import SequenceModel, parameter_count
+from gexpr.models.borzoi import Borzoi, BorzoiConfig
 from gexpr.models.enformer import Enformer, EnformerConfig
 from gexpr.models.sparse_enformer import SparseEnformer, SparseEnformerConfig
 from gexpr.results import Track
 
 _ENFORMER = "that of the source; for DeepMind's weights cite Avsec et al., Nature Methods 18:1196 (2021)"
-LICENSES = {"enformer-pytorch": _ENFORMER, "enformer-sonnet": _ENFORMER}
+_BORZOI = "that of the source; for Borzoi's weights cite Linder et al., Nature Genetics 57:949 (2025)"
+LICENSES = {"baskerville": _BORZOI, "enformer-pytorch": _ENFORMER, "enformer-sonnet": _ENFORMER}
 """What the model card says of the licence of the weights, by source."""
 
 SOURCES = tuple(sorted(LICENSES))
@@ -49,19 +52,24 @@ def convert(
     target_length: int | None = None,
     gamma_normalization: str = "positions",
     sparse: Mapping[str, Any] | None = None,
+    params: str | os.PathLike[str] | None = None,
+    squash: str = "shifted",
 ) -> Converted:
     """Make a checkpoint of weights that another program trained.
 
     Args:
         kind: one of :data:`SOURCES`.
         source: ``enformer-pytorch``: a state dict (``.safetensors``, ``.bin``, ``.pt``) or a folder with one
-            and ``config.json``; ``enformer-sonnet``: a TensorFlow checkpoint, with or without ``.index``.
+            and ``config.json``; ``enformer-sonnet``: a TensorFlow checkpoint, with or without ``.index``;
+            ``baskerville``: a Keras model as HDF5.
         output: the checkpoint folder.
         targets: head -> Basenji's table of its tracks; None is the first head. The tracks of other heads
             are numbered.
         context_length, target_length: bases in, bins out; None takes the published ones.
         gamma_normalization: see :class:`gexpr.models.enformer.EnformerConfig`.
         sparse: settings of the block pattern: the model becomes a ``sparse_enformer`` with the same weights.
+        params: baskerville's parameter file.
+        squash: how baskerville squashed the tracks, one of :data:`gexpr.conversion.baskerville.SQUASHES`.
 
     Raises:
         CheckpointError: the source cannot be read, or is no such model.
@@ -70,6 +78,10 @@ def convert(
     """
     if kind not in SOURCES:
         raise ConfigError(f"unknown source {kind!r}; known are: {', '.join(SOURCES)}")
+    if kind == "baskerville":
+        return _convert_baskerville(source, output, params, targets or {}, squash)
+    if params is not None:
+        raise ConfigError(f"{kind} has no parameter file")
     changes = dict(
         context_length=context_length, target_length=target_length, gamma_normalization=gamma_normalization
     )
@@ -93,13 +105,49 @@ def convert(
         else:
             model = SparseEnformer(SparseEnformerConfig.from_dict({**settings, **sparse}))
     reasons = take_in(model, tensors, table(config), dropped)
-    tracks = _tracks(config.heads, targets or {})
-    card = _card(kind, source, model, reasons, sparse)
+    tracks = _tracks(config.heads, targets or {}, transform_of)
+    more = [f"Gamma features of positions divided by their maximum over {config.gamma_normalization}."]
+    card = _card(kind, source, model, reasons, more, sparse is not None)
+    return _saved(kind, source, output, model, tracks, card, len(tensors) - len(reasons), reasons)
+
+
+def _convert_baskerville(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    params: str | os.PathLike[str] | None,
+    targets: Mapping[str | None, str],
+    squash: str,
+) -> Converted:
+    if params is None:
+        raise ConfigError("baskerville's weights need its parameter file (--params params.json)")
+    if squash not in baskerville.SQUASHES:
+        raise ConfigError(f"squash is {squash!r}; it must be one of: {', '.join(baskerville.SQUASHES)}")
+    tensors = baskerville.open_keras(source)
+    settings = baskerville.settings(baskerville.read_params(params), str(params))
+    settings["heads"] = baskerville.heads_in(tensors, settings)
+    config = BorzoiConfig.from_dict(settings)
+    with torch.device("meta"):
+        model = Borzoi(config)
+    reasons = take_in(model, tensors, baskerville.places(config, tensors))
+    tracks = _tracks(config.heads, targets, lambda row: baskerville.transform_of(row, squash))
+    more = [f"Squashed tracks are undone as {squash} (gexpr convert --squash)."] if targets else []
+    card = _card("baskerville", source, model, reasons, more)
+    return _saved("baskerville", source, output, model, tracks, card, len(tensors), reasons)
+
+
+def _saved(
+    kind: str,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    model: SequenceModel,
+    tracks: Sequence[Track],
+    card: str,
+    taken: int,
+    dropped: dict[str, str],
+) -> Converted:
     summary = {"converted_from": kind, "source": Path(source).name}
     folder = checkpoints.save(output, model, tracks, summary, card)
-    return Converted(
-        folder, sum(each.numel() for each in model.parameters()), len(tensors) - len(reasons), reasons
-    )
+    return Converted(folder, parameter_count(model), taken, dropped)
 
 
 def open_state_dict(path: str | os.PathLike[str]) -> tuple[Source, dict[str, Any]]:
@@ -168,7 +216,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Source:
     return Source(str(bundle.index), shapes, bundle.__getitem__)
 
 
-def _tracks(heads: Mapping[str, int], tables: Mapping[str | None, str]) -> list[Track]:
+def _tracks(
+    heads: Mapping[str, int], tables: Mapping[str | None, str], transform: Callable[[TargetRow], str]
+) -> list[Track]:
     paths = {name or next(iter(heads)): path for name, path in tables.items()}
     unknown = sorted(set(paths) - set(heads))
     if unknown:
@@ -180,7 +230,7 @@ def _tracks(heads: Mapping[str, int], tables: Mapping[str | None, str]) -> list[
             rows = read_targets(paths[head])
             if len(rows) != size:
                 raise ConfigError(f"{paths[head]}: {len(rows)} tracks, the head {head} has {size}")
-            named = as_tracks(rows, [transform_of(row) for row in rows])
+            named = as_tracks(rows, [transform(row) for row in rows])
         else:
             named = [Track(i, f"{head}_{i}", f"{head} {i}", strand_pair=i) for i in range(size)]
         tracks += [
@@ -202,9 +252,10 @@ def transform_of(row: TargetRow) -> str:
 def _card(
     kind: str,
     source: str | os.PathLike[str],
-    model: Enformer,
+    model: SequenceModel,
     dropped: Mapping[str, str],
-    sparse: Mapping[str, Any] | None,
+    more: Sequence[str] = (),
+    sparse: bool = False,
 ) -> str:
     config = model.config
     lines = [
@@ -214,10 +265,10 @@ def _card(
         "",
         f"- {config.context_length:,} bp in, {config.target_length:,} bins of {config.bin_size} bp out.",
         "- Heads: " + ", ".join(f"{name} ({size:,} tracks)" for name, size in config.heads.items()) + ".",
-        f"- Gamma features of positions divided by their maximum over {config.gamma_normalization}.",
+        *(f"- {line}" for line in more),
         f"- Licence of the weights: {LICENSES[kind]}.",
     ]
-    if sparse is not None:
+    if sparse:
         lines += [
             "",
             "**The attention is block-sparse, the weights are those of dense attention**: predictions are "

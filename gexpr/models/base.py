@@ -289,14 +289,19 @@ class SequenceModel(nn.Module):
         return []
 
     @property
+    def token_size(self) -> int:
+        """Bases a token of :meth:`encode`: mostly those of a bin."""
+        return receptive_field(self.local_layers).stride
+
+    @property
     def local_layers(self) -> list[TrunkLayer]:
         """Geometry of :meth:`encode`, layer by layer; empty where the model has no local trunk."""
         return []
 
     def encode(self, x: Tensor) -> Tensor:
-        """(B, n * bin_size, 4) one-hot to (B, n, C) tokens: the layers that see only their surroundings.
+        """(B, n * token_size, 4) one-hot to (B, n, C): the layers that see only their surroundings.
 
-        Any number n of bins will do. Token t depends on the bases that
+        Any number n of tokens will do. Token t depends on the bases that
         ``receptive_field(local_layers)`` says, and is the same whatever lies further away; beyond the
         ends every layer sees zeros.
         """
@@ -309,20 +314,21 @@ class SequenceModel(nn.Module):
         computed with the tokens around it that make its own right.
 
         Args:
-            x: (B, n * bin_size, 4) one-hot.
+            x: (B, n * token_size, 4) one-hot.
             encode: what to call in place of :meth:`encode`.
         """
         encode = encode or self.encode
-        halo = receptive_field(self.local_layers).halo
-        tile = max(TILE_BASES // self.bin_size, 4 * halo)
-        tokens = x.shape[1] // self.bin_size
+        field = receptive_field(self.local_layers)
+        halo, size = field.halo, field.stride
+        tile = max(TILE_BASES // size, 4 * halo)
+        tokens = x.shape[1] // size
         if torch.is_grad_enabled() or tokens <= 2 * tile:
             return encode(x)
         pieces = []
         for start in range(0, tokens, tile):
             low, end = max(0, start - halo), min(tokens, start + tile)
             high = min(tokens, end + halo)
-            piece = encode(x[:, low * self.bin_size : high * self.bin_size])
+            piece = encode(x[:, low * size : high * size])
             pieces.append(piece[:, start - low : end - low])
         return torch.cat(pieces, dim=1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +44,16 @@ from gexpr.models.layers import (
     init_variance_scaling_,
     pooling,
 )
-from gexpr.models.positions import GAMMA_NORMALIZATIONS, relative_features, rotary_angles, rotate
+from gexpr.models.positions import (
+    GAMMA_NORMALIZATIONS,
+    central_mask_relative_features,
+    relative_features,
+    rotary_angles,
+    rotate,
+)
 
 POSITIONS = ("enformer", "rotary", "none")
+RELATIVE_POSITIONS = ("enformer", "central_mask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +277,49 @@ class DilatedBlock(nn.Module):
         return x + self.dropout(self.pointwise(self.dilated(x)))
 
 
+class TransformerSettings(Protocol):
+    """What transformer blocks need of a config; see :class:`EnformerConfig`."""
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def attention_heads(self) -> int: ...
+
+    @property
+    def key_size(self) -> int: ...
+
+    @property
+    def head_value_size(self) -> int: ...
+
+    @property
+    def positions(self) -> str: ...
+
+    @property
+    def relative_feature_count(self) -> int: ...
+
+    @property
+    def rotary_base(self) -> float: ...
+
+    @property
+    def gamma_normalization(self) -> str: ...
+
+    @property
+    def feedforward_factor(self) -> int: ...
+
+    @property
+    def dropout(self) -> float: ...
+
+    @property
+    def attention_dropout(self) -> float: ...
+
+    @property
+    def position_dropout(self) -> float: ...
+
+    @property
+    def attention(self) -> str: ...
+
+
 class Part(NamedTuple):
     """Which part of a window some bins are: ``window`` bins in all, the part begins with bin ``start``."""
 
@@ -280,7 +330,7 @@ class Part(NamedTuple):
 class MultiheadAttention(nn.Module):
     """Attention over (B, G + T, C) with G global tokens in front; see ``attention.attend``."""
 
-    def __init__(self, config: EnformerConfig, pattern: BlockPattern | None) -> None:
+    def __init__(self, config: TransformerSettings, pattern: BlockPattern | None) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.key_size = config.key_size
@@ -299,7 +349,7 @@ class MultiheadAttention(nn.Module):
         self.to_key = nn.Linear(config.channels, keys, bias=False)
         self.to_value = nn.Linear(config.channels, values, bias=False)
         self.to_output = nn.Linear(values, config.channels)
-        if self.positions == "enformer":
+        if self.positions in RELATIVE_POSITIONS:
             self.to_relative_key = nn.Linear(self.features, keys, bias=False)
             self.content_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
             self.position_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
@@ -308,7 +358,7 @@ class MultiheadAttention(nn.Module):
         """Published initialisation: variance scaling, and an output of zero."""
         for layer in (self.to_query, self.to_key, self.to_value):
             init_variance_scaling_(layer.weight, layer.in_features)
-        if self.positions == "enformer":
+        if self.positions in RELATIVE_POSITIONS:
             init_variance_scaling_(self.to_relative_key.weight, self.to_relative_key.in_features)
             # Sonnet reads the shape (1, heads, 1, key_size) as a fan-in of heads
             init_variance_scaling_(self.content_bias, self.heads)
@@ -320,7 +370,7 @@ class MultiheadAttention(nn.Module):
         q = self._split(self.to_query(x)) * self.key_size**-0.5
         k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
         relative = None
-        if self.positions == "enformer":
+        if self.positions in RELATIVE_POSITIONS:
             relative = self.relative_bias(x.shape[1] - self.tokens, x, part)
         elif self.positions == "rotary":
             q, k = self._rotate(q, part), self._rotate(k, part)
@@ -344,7 +394,7 @@ class MultiheadAttention(nn.Module):
             bins: :meth:`keys_and_values` of all bins.
         """
         q = self._split(self.to_query(tokens)) * self.key_size**-0.5
-        if self.positions == "enformer":
+        if self.positions in RELATIVE_POSITIONS:
             q = q + self.content_bias[:, None]
         own = torch.cat([self.to_key(tokens), self.to_value(tokens)], dim=-1)
         sizes = [self.heads * self.key_size, own.shape[-1] - self.heads * self.key_size]
@@ -371,7 +421,12 @@ class MultiheadAttention(nn.Module):
         )
 
     def _relative_keys(self, length: int, like: Tensor) -> Tensor:
-        features = relative_features(length, self.features, like.dtype, like.device, self.gamma_normalization)
+        if self.positions == "central_mask":
+            features = central_mask_relative_features(length, self.features, like.dtype, like.device)
+        else:
+            features = relative_features(
+                length, self.features, like.dtype, like.device, self.gamma_normalization
+            )
         features = F.dropout(features, self.position_dropout, self.training)
         return self.to_relative_key(features).unflatten(-1, (self.heads, self.key_size)).transpose(0, 1)
 
@@ -426,11 +481,13 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Pre-norm attention and feed-forward with residuals: (B, G + T, C) -> same shape."""
 
-    def __init__(self, config: EnformerConfig, pattern: BlockPattern | None) -> None:
+    def __init__(
+        self, config: TransformerSettings, pattern: BlockPattern | None, epsilon: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.channels)
+        self.attention_norm = nn.LayerNorm(config.channels, eps=epsilon)
         self.attention = MultiheadAttention(config, pattern)
-        self.feedforward_norm = nn.LayerNorm(config.channels)
+        self.feedforward_norm = nn.LayerNorm(config.channels, eps=epsilon)
         self.feedforward = FeedForward(
             config.channels, config.feedforward_factor * config.channels, config.dropout
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,19 @@ def gelu(x: Tensor) -> Tensor:
         return F.silu(GELU_SLOPE * x) / GELU_SLOPE
     divisor = one_plus_exp_(-GELU_SLOPE * x)
     return torch.div(x, divisor, out=divisor)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The approximation of GELU by a hyperbolic tangent, which newer Basenji models and Borzoi use."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return F.gelu(x, approximate="tanh")
+    # x (1 + tanh u) / 2 = x / (1 + exp(-2u))
+    divisor = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(-math.sqrt(8 / math.pi))
+    return torch.div(x, one_plus_exp_(divisor), out=divisor)
+
+
+GELUS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": gelu, "tanh": gelu_tanh}
+"""Approximations of GELU by name."""
 
 
 def one_plus_exp_(x: Tensor) -> Tensor:
@@ -121,15 +135,19 @@ class BatchNorm(nn.BatchNorm1d):
         return scale, self.bias - self.running_mean * scale
 
 
-def normalized_gelu(x: Tensor, norm: BatchNorm) -> Tensor:
-    """``gelu(norm(x))``; where no gradient is wanted, in one new tensor and fewer passes over memory.
+def normalized_gelu(x: Tensor, norm: BatchNorm, form: str = "sigmoid") -> Tensor:
+    """``gelu(norm(x))``, or another of :data:`GELUS`.
+
+    Where no gradient is wanted, in one new tensor and with fewer passes over memory.
 
     Half precision is computed in the precision of the norm, and rounded once.
     """
     if norm.training or torch.is_grad_enabled():
-        return gelu(norm(x))
+        return GELUS[form](norm(x))
     scale, shift = norm.scale_and_shift()
     normalized = torch.addcmul(shift, x, scale)
+    if form != "sigmoid":
+        return GELUS[form](normalized).to(x.dtype)
     if x.device.type == "cpu":
         normalized.div_(one_plus_exp_(normalized * -GELU_SLOPE))
     else:
@@ -176,13 +194,23 @@ class MaxPool(nn.Module):
 class ConvBlock(nn.Module):
     """BatchNorm, GELU, convolution with SAME padding: (B, L, C_in) -> (B, L, C_out)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        dilation: int = 1,
+        *,
+        epsilon: float = 1e-5,
+        form: str = "sigmoid",
+    ) -> None:
         super().__init__()
-        self.norm = BatchNorm(in_channels)
+        self.norm = BatchNorm(in_channels, eps=epsilon)
         self.conv = Convolution(in_channels, out_channels, kernel, dilation)
+        self.form = form
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(normalized_gelu(x, self.norm))
+        return self.conv(normalized_gelu(x, self.norm, self.form))
 
 
 def pooling(kind: str, channels: int) -> nn.Module:

@@ -78,6 +78,27 @@ def gamma_features(distance: Tensor, length: int, count: int, normalization: str
     return density / density.amax(0 if normalization == "positions" else 1, keepdim=True)
 
 
+def central_mask_relative_features(
+    length: int, features: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Borzoi's features of the distances -(T-1) .. T-1 (key minus query): (2T-1, features).
+
+    1 where ``|d| < (T+1)^(k/n) - 1``, k = 1 .. n with n half of the features, and the same again times the
+    sign of the distance. Source: calico/baskerville, layers.py (positional_features).
+    """
+    return _cached_central_mask(length, features, dtype, str(device))
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)  # cached: must serve training too
+def _cached_central_mask(length: int, features: int, dtype: torch.dtype, device: str) -> Tensor:
+    count = features // 2
+    distance = torch.arange(-(length - 1), length, dtype=torch.float64)
+    widths = (length + 1) ** (torch.arange(1, count + 1, dtype=torch.float64) / count) - 1
+    inside = (widths > distance.abs()[:, None]).double()
+    return torch.cat([inside, distance.sign()[:, None] * inside], dim=-1).to(device=device, dtype=dtype)
+
+
 def rotary_angles(
     length: int, key_size: int, base: float, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,13 @@ from typing import Any
 from gexpr.errors import ConfigError
 from gexpr.models.base import ModelConfig, SequenceModel
 from gexpr.models.basenji import Basenji
+from gexpr.models.borzoi import Borzoi
 from gexpr.models.enformer import Enformer
 from gexpr.models.sparse_enformer import SparseEnformer
 
 _ARCHITECTURES: dict[str, type[SequenceModel]] = {
     "basenji": Basenji,
+    "borzoi": Borzoi,
     "enformer": Enformer,
     "sparse_enformer": SparseEnformer,
 }

@@ -166,10 +166,10 @@ class IncrementalPredictor:
         self, predictor: Predictor, genome: GenomeCodes | None = None, cache_bytes: int | None = None
     ) -> None:
         self.predictor = predictor
-        bins = predictor.context_length // predictor.bin_size
-        self.geometry = TrunkGeometry(predictor.model, bins)
+        tokens = predictor.context_length // predictor.model.token_size
+        self.geometry = TrunkGeometry(predictor.model, tokens)
         self._segments: _Segments | None = None
-        if genome is not None and bins >= 8 * max(1, self.geometry.halo):
+        if genome is not None and tokens >= 8 * max(1, self.geometry.halo):
             limit = CACHE_BYTES[predictor.device.type] if cache_bytes is None else cache_bytes
             self._segments = _Segments(self._encode_one, genome, self.geometry, limit)
         self._stages = predictor.model.local_stages

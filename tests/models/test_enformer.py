@@ -332,8 +332,8 @@ def test_bad_settings_are_refused_by_name(setting: str, value: object) -> None:
 def test_unknown_setting_and_architecture() -> None:
     with pytest.raises(ConfigError, match="unknown model setting 'chanels'"):
         registry.config_from_dict("enformer", {"chanels": 3})
-    with pytest.raises(ConfigError, match=r"unknown architecture 'borzoi'; known are: .*enformer"):
-        registry.build("borzoi", {})
+    with pytest.raises(ConfigError, match=r"unknown architecture 'bpnet'; known are: .*enformer"):
+        registry.build("bpnet", {})
 
 
 @pytest.mark.parametrize("architecture", registry.names())

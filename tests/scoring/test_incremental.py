@@ -66,6 +66,22 @@ MODELS = {
         "sparse_enformer",
         dict(**COMMON, **{**LOCAL_BELOW, **TOKENS_ABOVE}, positions="rotary", dilated_layers=1),
     ),
+    "borzoi": (
+        "borzoi",
+        dict(
+            context_length=1024,
+            target_length=160,
+            heads={"tracks": 4},
+            stem_channels=8,
+            stem_kernel=7,
+            tower_channels=(12, 16, 24),
+            depth=2,
+            attention_heads=2,
+            key_size=8,
+            relative_features=8,
+            final_channels=20,
+        ),
+    ),
     "basenji": (
         "basenji",
         dict(
@@ -96,7 +112,7 @@ def draw(name: str, **changes: object) -> SequenceModel:
                 module.running_var.uniform_(0.5, 2)
         if hasattr(model.config, "positions"):
             for tower in model.tower:  # type: ignore[union-attr]
-                tower.pointwise.conv.bias.data.normal_()
+                getattr(tower, "pointwise", tower).conv.bias.data.normal_()
     model.tracks = BaseCounts().tracks
     return model.double().eval()
 

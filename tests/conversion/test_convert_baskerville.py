@@ -1,0 +1,333 @@
+"""Borzoi-type models of baskerville: a real one against the outputs of the original program."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from gexpr import checkpoints
+from gexpr.conversion import baskerville
+from gexpr.conversion.convert import convert
+from gexpr.datasets.basenji import TargetRow
+from gexpr.errors import CheckpointError, ConfigError
+from gexpr.models.base import SequenceModel
+from gexpr.models.borzoi import Borzoi, BorzoiConfig
+from gexpr.models.layers import one_hot
+
+PARAMS: dict[str, Any] = {
+    "seq_length": 256,
+    "activation": "gelu",
+    "norm_type": "batch",
+    "trunk": [
+        {
+            "name": "conv_dna",
+            "filters": 6,
+            "kernel_size": 7,
+            "norm_type": None,
+            "activation": "linear",
+            "pool_size": 2,
+        },
+        {
+            "name": "res_tower",
+            "filters_init": 8,
+            "filters_end": 12,
+            "divisible_by": 2,
+            "kernel_size": 5,
+            "pool_size": 2,
+            "repeat": 3,
+        },
+        {
+            "name": "transformer_tower",
+            "key_size": 4,
+            "heads": 2,
+            "num_position_features": 8,
+            "dropout": 0.2,
+            "repeat": 2,
+        },
+        {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
+        {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
+        {"name": "Cropping1D", "cropping": 8},
+        {"name": "conv_nac", "filters": 20, "dropout": 0.1},
+    ],
+    "head_human": {"name": "final", "units": 5, "activation": "softplus"},
+    "head_mouse": {"name": "final", "units": 3, "activation": "softplus"},
+}
+
+
+def drawn(heads: dict[str, int]) -> Borzoi:
+    settings = baskerville.settings(PARAMS, "params")
+    model = Borzoi(BorzoiConfig.from_dict({**settings, "heads": heads})).eval()
+    with torch.no_grad():
+        for each in (*model.parameters(), *model.buffers()):
+            if each.is_floating_point():
+                each.copy_(torch.randn(each.shape) * 0.2 + (each.ndim == 1))
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                assert module.running_var is not None
+                module.running_var.abs_().add_(0.1)
+    return model
+
+
+def write_keras(path: Path, model: Borzoi) -> None:
+    """The model as Keras would save it: transposed, its layers numbered by kind."""
+    state = model.state_dict()
+    numbers: dict[str, int] = {}
+    layers: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
+
+    def layer(kind: str, **weights: torch.Tensor) -> None:
+        number = numbers.get(kind, 0)
+        numbers[kind] = number + 1
+        name = f"{kind}_{number}" if number else kind
+        found = [
+            (f"{name}/{weight.replace('__', '/')}:0", value.numpy()) for weight, value in weights.items()
+        ]
+        layers.append((name, found))
+
+    def norm(name: str) -> None:
+        gamma, beta, mean, variance = (
+            state[f"{name}.{each}"] for each in ("weight", "bias", "running_mean", "running_var")
+        )
+        layer("batch_normalization", gamma=gamma, beta=beta, moving_mean=mean, moving_variance=variance)
+
+    def convolution(name: str) -> None:
+        layer("conv1d", kernel=state[f"{name}.weight"].permute(2, 1, 0), bias=state[f"{name}.bias"])
+
+    def dense(name: str) -> None:
+        layer("dense", kernel=state[f"{name}.weight"].T, bias=state[f"{name}.bias"])
+
+    convolution("stem")
+    for n in range(3):
+        norm(f"tower.{n}.norm")
+        convolution(f"tower.{n}.conv")
+    for b in range(2):
+        block, a = f"transformer.{b}", f"transformer.{b}.attention"
+        layer(
+            "layer_normalization",
+            gamma=state[f"{block}.attention_norm.weight"],
+            beta=state[f"{block}.attention_norm.bias"],
+        )
+        layer(
+            "multihead_attention",
+            r_w_bias=state[f"{a}.content_bias"][None, :, None],
+            r_r_bias=state[f"{a}.position_bias"][None, :, None],
+            q_layer__kernel=state[f"{a}.to_query.weight"].T,
+            k_layer__kernel=state[f"{a}.to_key.weight"].T,
+            v_layer__kernel=state[f"{a}.to_value.weight"].T,
+            embedding_layer__kernel=state[f"{a}.to_output.weight"].T,
+            embedding_layer__bias=state[f"{a}.to_output.bias"],
+            r_k_layer__kernel=state[f"{a}.to_relative_key.weight"].T,
+        )
+        layer(
+            "layer_normalization",
+            gamma=state[f"{block}.feedforward_norm.weight"],
+            beta=state[f"{block}.feedforward_norm.bias"],
+        )
+        dense(f"{block}.feedforward.expand")
+        dense(f"{block}.feedforward.contract")
+    for n in range(2):
+        norm(f"up.{n}.norm")
+        norm(f"up.{n}.joined_norm")
+        dense(f"up.{n}.dense")
+        dense(f"up.{n}.joined_dense")
+        layer(
+            "separable_conv1d",
+            depthwise_kernel=state[f"up.{n}.depthwise.weight"].permute(2, 0, 1),
+            pointwise_kernel=state[f"up.{n}.pointwise.weight"].T[None],
+            bias=state[f"up.{n}.pointwise.bias"],
+        )
+    norm("final.norm")
+    convolution("final.conv")
+    for head in model.config.heads:
+        dense(f"heads.{head}")
+    with h5py.File(path, "w") as file:
+        group = file.create_group("model_weights")
+        # Keras lists layers in the order of the graph, not of their numbers.
+        order = [*layers[1::2], *layers[::2]]
+        group.attrs["layer_names"] = [name.encode() for name, _ in order] + [b"dropout"]
+        group.create_group("dropout").attrs["weight_names"] = np.zeros(0, dtype="S1")
+        for name, weights in order:
+            one = group.create_group(name)
+            one.attrs["weight_names"] = [weight.encode() for weight, _ in weights]
+            for weight, value in weights:
+                one[weight] = value
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    path = tmp_path / "params.json"
+    path.write_text(json.dumps({"train": {}, "model": PARAMS}))
+    return path
+
+
+@pytest.mark.parametrize("heads", [{"human": 5}, {"human": 5, "mouse": 3}], ids=len)
+def test_weights_find_their_places(heads: dict[str, int], params: Path, tmp_path: Path) -> None:
+    model = drawn(heads)
+    write_keras(tmp_path / "model.h5", model)
+    done = convert("baskerville", tmp_path / "model.h5", tmp_path / "out", params=params)
+    found = checkpoints.load(done.folder)
+    assert found.config == model.config and not done.dropped
+    for name, value in model.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(found.state_dict()[name], value), name
+    x = torch.eye(4)[torch.randint(0, 4, (1, 256))]
+    with torch.inference_mode():
+        for head in heads:
+            assert torch.equal(found(x, head), model(x, head))
+
+
+def test_settings_of_the_parameter_file() -> None:
+    found = BorzoiConfig.from_dict(baskerville.settings(PARAMS, "params"))
+    assert found == BorzoiConfig(
+        context_length=256,
+        target_length=48,
+        heads={"human": 5, "mouse": 3},
+        stem_channels=6,
+        stem_kernel=7,
+        tower_channels=(8, 10, 12),
+        depth=2,
+        attention_heads=2,
+        key_size=4,
+        relative_features=8,
+        final_channels=20,
+    )
+    assert found.bin_size == 4 and found.token_size == 16
+
+
+def changed(block: int, **options: Any) -> dict[str, Any]:
+    params = copy.deepcopy(PARAMS)
+    params["trunk"][block].update(options)
+    return params
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (changed(1, name="squeeze_tower"), r"trunk block 1 \(squeeze_tower\) is not a block"),
+        (changed(1, num_convs=2), r"block 1 \(res_tower\): num_convs 2 is not supported"),
+        (changed(2, mystery=1), r"block 2 \(transformer_tower\): option 'mystery' is not supported"),
+        (changed(3, upsample_conv=False), "upsample_conv false is not supported"),
+        ({**PARAMS, "activation": "relu"}, "activation 'relu' is not one of: gelu"),
+        ({**PARAMS, "norm_type": "layer"}, "norm_type 'layer' is not supported"),
+        ({**PARAMS, "trunk": PARAMS["trunk"][:1]}, "has no block that gives tower_channels"),
+        ({**PARAMS, "head_x": {"name": "dense"}}, "head_x is not a dense layer with softplus"),
+    ],
+)
+def test_what_the_architecture_does_not_have(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        baskerville.settings(params, "params.json")
+
+
+def test_files_that_do_not_fit(params: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    with pytest.raises(ConfigError, match=r"need its parameter file \(--params"):
+        convert("baskerville", path, tmp_path / "out")
+    with pytest.raises(CheckpointError, match="not a model that Keras saved"):
+        convert("baskerville", path, tmp_path / "out", params=params)
+    write_keras(path, drawn({"human": 5}))
+    with h5py.File(path, "a") as file:
+        del file["model_weights/dense_3"]
+        names = [name for name in file["model_weights"].attrs["layer_names"] if "dense_3" not in str(name)]
+        file["model_weights"].attrs["layer_names"] = names
+    with pytest.raises(CheckpointError, match="has 8 dense layers, which leaves 0 heads"):
+        convert("baskerville", path, tmp_path / "out", params=params)
+
+
+def test_transforms_of_targets() -> None:
+    def row(sum_stat: str, clip_soft: float | None) -> TargetRow:
+        return TargetRow(0, "A", "f", 384.0, clip_soft, 0.3, sum_stat, 0, "RNA:x")
+
+    transform = baskerville.transform_of
+    assert transform(row("sum_sqrt", 64), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=64"
+    assert transform(row("sum_sqrt", 384), "power") == "squashed:power,exponent=0.75,clip_soft=384"
+    assert transform(row("mean", 32), "shifted") == "squashed:shifted_power,exponent=1,clip_soft=32"
+    assert transform(row("sum", None), "shifted") == "count"
+    with pytest.raises(ConfigError, match="sum_stat 'median' is not one of"):
+        transform(row("median", None), "shifted")
+
+
+@pytest.fixture(scope="module")
+def mini(reference_data: Path, tmp_path_factory: pytest.TempPathFactory) -> SequenceModel:
+    folder = reference_data / "data" / "human"
+    done = convert(
+        "baskerville",
+        folder / "borzoi_mini" / "model.h5",
+        tmp_path_factory.mktemp("mini") / "out",
+        params=folder / "borzoi_mini" / "params.json",
+        targets={None: str(folder / "targets.txt")},
+    )
+    assert done.parameters == 642_994 - 2 * sum((64, 80, 88, 96, 104, 120, 128, 128, 128, 120))
+    return checkpoints.load(done.folder)
+
+
+def golden(reference_data: Path, name: str) -> Any:
+    return np.load(reference_data / "data" / "human" / "borzoi_mini" / "golden" / name)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_real_model_predicts_what_the_original_predicts(
+    number: int, mini: SequenceModel, reference_data: Path
+) -> None:
+    expected = golden(reference_data, f"pred_{number}.npz")
+    with torch.inference_mode():
+        found = mini(one_hot(torch.from_numpy(expected["sequence"])[None]))[0].numpy()
+    largest = np.abs(expected["prediction"]).max()
+    assert np.abs(found - expected["prediction"]).max() < 1e-4 * largest
+
+
+def test_what_is_in_between_is_the_originals(mini: SequenceModel, reference_data: Path) -> None:
+    assert isinstance(mini, Borzoi)
+    activations = golden(reference_data, "activations.npz")
+    codes = torch.from_numpy(golden(reference_data, "pred_0.npz")["sequence"])
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(name: str):  # type: ignore[no-untyped-def]
+        return lambda module, given, result: seen.__setitem__(name, result)
+
+    hooks = [
+        module.register_forward_hook(keep(name))
+        for name, module in (
+            ("conv1d", mini.stem),
+            *((f"conv1d_{n + 1}", block) for n, block in enumerate(mini.tower)),
+            ("add_1", mini.transformer[0]),
+            ("add_3", mini.transformer[1]),
+            ("separable_conv1d", mini.up[0]),
+            ("separable_conv1d_1", mini.up[1]),
+        )
+    ]
+    with torch.inference_mode():
+        x = one_hot(codes[None])
+        mini.decode(mini.encode(x))
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == 11
+    for name, value in seen.items():
+        middle = value.shape[1] // 2
+        for part, found in (("first64", value[0, :64]), ("mid64", value[0, middle - 32 : middle + 32])):
+            expected = activations[f"{name}/{part}"]
+            largest = np.abs(expected).max()
+            assert np.abs(found.numpy() - expected).max() < 1e-4 * largest, (name, part)
+
+
+def test_sums_for_variants_are_the_originals(mini: SequenceModel, reference_data: Path) -> None:
+    expected = golden(reference_data, "variant_sums.npz")
+    codes = torch.from_numpy(golden(reference_data, "pred_0.npz")["sequence"])
+    with torch.inference_mode():
+        reference = mini(one_hot(codes[None]))[0].double().sum(0).numpy()
+        for row in range(0, 20, 4):
+            place, ref, alt = (expected[name][row] for name in ("offset0", "ref", "alt"))
+            changed_codes = codes.clone()
+            letters = "ACGT"
+            assert letters[int(codes[place])] == str(ref)
+            changed_codes[place] = letters.index(str(alt))
+            alternate = mini(one_hot(changed_codes[None]))[0].double().sum(0).numpy()
+            sums = expected["sums"][row]
+            assert np.abs(reference - sums[0]).max() < 1e-4 * np.abs(sums[0]).max()
+            difference = (alternate - reference) - (sums[1] - sums[0])
+            assert np.abs(difference).max() < 1e-3
