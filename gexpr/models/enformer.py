@@ -277,7 +277,7 @@ class DilatedBlock(nn.Module):
         return x + self.dropout(self.pointwise(self.dilated(x)))
 
 
-class TransformerSettings(Protocol):
+class _TransformerSettings(Protocol):
     """What transformer blocks need of a config; see :class:`EnformerConfig`."""
 
     @property
@@ -330,7 +330,7 @@ class Part(NamedTuple):
 class MultiheadAttention(nn.Module):
     """Attention over (B, G + T, C) with G global tokens in front; see ``attention.attend``."""
 
-    def __init__(self, config: TransformerSettings, pattern: BlockPattern | None) -> None:
+    def __init__(self, config: _TransformerSettings, pattern: BlockPattern | None) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.key_size = config.key_size
@@ -482,7 +482,7 @@ class TransformerBlock(nn.Module):
     """Pre-norm attention and feed-forward with residuals: (B, G + T, C) -> same shape."""
 
     def __init__(
-        self, config: TransformerSettings, pattern: BlockPattern | None, epsilon: float = 1e-5
+        self, config: _TransformerSettings, pattern: BlockPattern | None, epsilon: float = 1e-5
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.channels, eps=epsilon)
