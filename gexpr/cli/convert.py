@@ -8,7 +8,7 @@ import click
 
 from gexpr import logs
 
-SOURCES = ("enformer-pytorch", "enformer-sonnet", "baskerville")
+SOURCES = ("enformer-pytorch", "enformer-sonnet", "baskerville", "borzoi-pytorch")
 
 
 @click.command("convert")
@@ -86,8 +86,8 @@ def command(
     """Make a checkpoint of the weights of another program.
 
     FROM says whose: enformer-pytorch (a state dict as .safetensors, .bin or .pt, or a folder of the Hugging
-    Face hub), enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index file), or baskerville
-    (a Keras model as .h5, with --params). SOURCE is where they are. Neither TensorFlow nor the other
+    Face hub), enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index file), baskerville
+    (a Keras model as .h5, with --params), or borzoi-pytorch (as enformer-pytorch). SOURCE is where they are. Neither TensorFlow nor the other
     program is needed, and nothing of the source is executed. Every tensor of the source must have its place.
 
     \b
@@ -106,8 +106,10 @@ def command(
         )
         if value is not None
     }
-    if kind == "baskerville" and (attention != "dense" or context_length or target_length):
-        raise click.UsageError("--attention, --context-length and --target-length are for Enformer")
+    if kind == "baskerville" and (context_length or target_length):
+        raise click.UsageError("--params says how long context and target are")
+    if attention != "dense" and not kind.startswith("enformer"):
+        raise click.UsageError("--attention is for Enformer")
     if pattern and attention == "dense":
         option = next(iter(pattern)).replace("_", "-")
         raise click.UsageError(f"--{option} needs --attention bigbird")

@@ -15,7 +15,7 @@ import torch
 from gexpr import checkpoints
 from gexpr.checkpoints.tf_bundle import TensorBundle
 from gexpr.checkpoints.weights import brief
-from gexpr.conversion import baskerville, enformer
+from gexpr.conversion import baskerville, borzoi_pytorch, enformer
 from gexpr.conversion.adapter import Dropped, Source, take_in
 from gexpr.datasets.basenji import TargetRow, as_tracks, read_targets
 from gexpr.errors import CheckpointError, ConfigError
@@ -27,7 +27,12 @@ from gexpr.results import Track
 
 _ENFORMER = "that of the source; for DeepMind's weights cite Avsec et al., Nature Methods 18:1196 (2021)"
 _BORZOI = "that of the source; for Borzoi's weights cite Linder et al., Nature Genetics 57:949 (2025)"
-LICENSES = {"baskerville": _BORZOI, "enformer-pytorch": _ENFORMER, "enformer-sonnet": _ENFORMER}
+LICENSES = {
+    "baskerville": _BORZOI,
+    "borzoi-pytorch": _BORZOI,
+    "enformer-pytorch": _ENFORMER,
+    "enformer-sonnet": _ENFORMER,
+}
 """What the model card says of the licence of the weights, by source."""
 
 SOURCES = tuple(sorted(LICENSES))
@@ -61,7 +66,7 @@ def convert(
         kind: one of :data:`SOURCES`.
         source: ``enformer-pytorch``: a state dict (``.safetensors``, ``.bin``, ``.pt``) or a folder with one
             and ``config.json``; ``enformer-sonnet``: a TensorFlow checkpoint, with or without ``.index``;
-            ``baskerville``: a Keras model as HDF5.
+            ``baskerville``: a Keras model as HDF5; ``borzoi-pytorch``: as enformer-pytorch.
         output: the checkpoint folder.
         targets: head -> Basenji's table of its tracks; None is the first head. The tracks of other heads
             are numbered.
@@ -82,6 +87,9 @@ def convert(
         return _convert_baskerville(source, output, params, targets or {}, squash)
     if params is not None:
         raise ConfigError(f"{kind} has no parameter file")
+    if kind == "borzoi-pytorch":
+        geometry = dict(context_length=context_length, target_length=target_length)
+        return _convert_borzoi_pytorch(source, output, targets or {}, squash, geometry)
     changes = dict(
         context_length=context_length, target_length=target_length, gamma_normalization=gamma_normalization
     )
@@ -133,6 +141,25 @@ def _convert_baskerville(
     more = [f"Squashed tracks are undone as {squash} (gexpr convert --squash)."] if targets else []
     card = _card("baskerville", source, model, reasons, more)
     return _saved("baskerville", source, output, model, tracks, card, len(tensors), reasons)
+
+
+def _convert_borzoi_pytorch(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    targets: Mapping[str | None, str],
+    squash: str,
+    geometry: Mapping[str, int | None],
+) -> Converted:
+    tensors, _ = open_state_dict(source)
+    config = BorzoiConfig.from_dict(borzoi_pytorch.settings(tensors, **geometry))
+    with torch.device("meta"):
+        model = Borzoi(config)
+    reasons = take_in(model, tensors, borzoi_pytorch.places(config), borzoi_pytorch.DROPPED)
+    tracks = _tracks(config.heads, targets, lambda row: baskerville.transform_of(row, squash))
+    more = [f"Squashed tracks are undone as {squash} (gexpr convert --squash)."] if targets else []
+    card = _card("borzoi-pytorch", source, model, reasons, more)
+    taken = len(tensors) - len(reasons)
+    return _saved("borzoi-pytorch", source, output, model, tracks, card, taken, reasons)
 
 
 def _saved(

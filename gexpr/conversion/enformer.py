@@ -51,20 +51,25 @@ def pytorch_places(config: EnformerConfig) -> Iterator[Place]:
         yield from _pytorch_linear(f"{ours}.pointwise.conv", f"{theirs}.1.fn.2")
         yield Place(f"{ours}.pool.weight", f"{theirs}.2.to_attn_logits.weight", _square)
     for b in range(config.depth):
-        ours, mha, mlp = f"transformer.{b}", f"transformer.{b}.0.fn", f"transformer.{b}.1.fn"
-        yield from _pytorch_linear(f"{ours}.attention_norm", f"{mha}.0")
-        yield Place(f"{ours}.attention.content_bias", f"{mha}.1.rel_content_bias", _heads)
-        yield Place(f"{ours}.attention.position_bias", f"{mha}.1.rel_pos_bias", _heads)
-        for name, their in (("query", "q"), ("key", "k"), ("value", "v"), ("relative_key", "rel_k")):
-            yield Place(f"{ours}.attention.to_{name}.weight", f"{mha}.1.to_{their}.weight")
-        yield from _pytorch_linear(f"{ours}.attention.to_output", f"{mha}.1.to_out")
-        yield from _pytorch_linear(f"{ours}.feedforward_norm", f"{mlp}.0")
-        yield from _pytorch_linear(f"{ours}.feedforward.expand", f"{mlp}.1")
-        yield from _pytorch_linear(f"{ours}.feedforward.contract", f"{mlp}.4")
+        yield from pytorch_transformer(f"transformer.{b}", f"transformer.{b}")
     yield from _pytorch_norm("final.norm", "final_pointwise.1.0")
     yield from _pytorch_linear("final.conv", "final_pointwise.1.2")
     for head in config.heads:
         yield from _pytorch_linear(f"heads.{head}", f"_heads.{head}.0")
+
+
+def pytorch_transformer(ours: str, theirs: str) -> Iterator[Place]:
+    """One transformer layer, which borzoi-pytorch has under the same names."""
+    mha, mlp = f"{theirs}.0.fn", f"{theirs}.1.fn"
+    yield from _pytorch_linear(f"{ours}.attention_norm", f"{mha}.0")
+    yield Place(f"{ours}.attention.content_bias", f"{mha}.1.rel_content_bias", _heads)
+    yield Place(f"{ours}.attention.position_bias", f"{mha}.1.rel_pos_bias", _heads)
+    for name, their in (("query", "q"), ("key", "k"), ("value", "v"), ("relative_key", "rel_k")):
+        yield Place(f"{ours}.attention.to_{name}.weight", f"{mha}.1.to_{their}.weight")
+    yield from _pytorch_linear(f"{ours}.attention.to_output", f"{mha}.1.to_out")
+    yield from _pytorch_linear(f"{ours}.feedforward_norm", f"{mlp}.0")
+    yield from _pytorch_linear(f"{ours}.feedforward.expand", f"{mlp}.1")
+    yield from _pytorch_linear(f"{ours}.feedforward.contract", f"{mlp}.4")
 
 
 def _square(value: Array) -> Array:
