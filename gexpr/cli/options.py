@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -230,6 +231,11 @@ def run_control(function: Command) -> Command:
 
         with Stopper() as stopper:
             stopper.hint = "this process has computed nothing yet; the same command continues"
+            # Libraries in C++ do not bear what a signal raises while they are imported: some abort, or hang.
+            with stopper.finishing():
+                importlib.import_module("gexpr.runs.score_variants")
+                importlib.import_module("gexpr.runs.predict")
+            stopper.check()
             return function(run=run, **values)
 
     decorators = (
