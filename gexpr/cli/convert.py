@@ -85,11 +85,11 @@ def command(
 ) -> None:
     """Make a checkpoint of the weights of another program.
 
-    FROM says whose: enformer-pytorch or borzoi-pytorch (a state dict as .safetensors, .bin or .pt, or a folder
-    of the Hugging Face hub), enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index file), or
-    baskerville (a Keras model as .h5, with --params). SOURCE is where they are. Neither TensorFlow nor the
-    other program is needed, and nothing of the source is executed. Every tensor of the source must have its
-    place.
+    FROM says whose: enformer-pytorch or borzoi-pytorch (a state dict as .safetensors, .bin or .pt, or a
+    folder of the Hugging Face hub), enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index
+    file), or baskerville (a Keras model as .h5, with --params). SOURCE is where they are. Neither
+    TensorFlow nor the other program is needed, and nothing of the source is executed. Every tensor of the
+    source must have its place.
 
     \b
     Examples:
