@@ -45,8 +45,8 @@ def start(folder: Path, *arguments: str, **settings) -> subprocess.Popen[str]:
         env=environment,
         cwd=folder,
         text=True,
-        # a job started in the background by a shell ignores SIGINT, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # a job started in the background by a shell ignores SIGINT, one of nohup SIGHUP, and so would children
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         **settings,
     )
 
