@@ -45,7 +45,7 @@ def start(folder: Path, *arguments: str, **settings) -> subprocess.Popen[str]:
         env=environment,
         cwd=folder,
         text=True,
-        # a job started in the background by a shell ignores SIGINT, one of nohup SIGHUP, and so would children
+        # a job in the background of a shell ignores SIGINT, one of nohup SIGHUP, and so would its children
         preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         **settings,
     )
