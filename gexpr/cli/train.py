@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -40,6 +41,18 @@ from gexpr.errors import ConfigError
     "long contexts. Sets training.checkpoint_activations.",
 )
 @click.option(
+    "--init",
+    metavar="CHECKPOINT",
+    help="Start from its weights, as far as names and shapes fit, and from its model when CONFIG has none. "
+    "Sets training.init.",
+)
+@click.option(
+    "--train-only",
+    metavar="TEXT[,...]",
+    help="Train only parameters with TEXT in their names, e.g. attention; all else keeps its weights and "
+    "running statistics. Sets training.train_only.",
+)
+@click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a setting of CONFIG; repeatable."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
@@ -51,6 +64,8 @@ def command(
     threads: int | None,
     max_minutes: float | None,
     checkpoint_activations: bool,
+    init: str | None,
+    train_only: str | None,
     overrides: tuple[str, ...],
     quiet: bool,
 ) -> None:
@@ -78,6 +93,7 @@ def command(
       gexpr train yeast.yaml -o runs/yeast --threads 2
       gexpr train yeast.yaml -o runs/quick --max-minutes 10 --set schedule.steps=500
       gexpr train yeast.yaml -o runs/high --set optimizer.lr=2e-3 --set output.tensorboard=true
+      gexpr train tune.yaml -o runs/tuned --init sparse --train-only attention
 
     Exit codes: 0 finished, the checkpoint is written; 1 an input or setting is at fault; 2 wrong
     usage; 75 stopped and saved, run the same command again.
@@ -87,6 +103,12 @@ def command(
     logs.set_quiet(quiet)
     if checkpoint_activations:
         overrides = (*overrides, "training.checkpoint_activations=true")
+    if init is not None:
+        # In CONFIG a folder is relative to CONFIG; here it is relative to the working directory.
+        place = str(Path(init).resolve()) if Path(init).is_dir() else init
+        overrides = (*overrides, f"training.init={json.dumps(place)}")
+    if train_only is not None:
+        overrides = (*overrides, f"training.train_only={json.dumps(train_only.split(','))}")
     settings = load_config(config, overrides)
     folder = output or (Path(settings.output.folder) if settings.output.folder else None)
     if folder is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gexpr.datasets import PreparedDataset
@@ -56,6 +57,12 @@ def compose(
         "## Training",
         "",
         f"- Loss: {loss}.",
+        *([f"- Started from the weights of {Path(settings.init).name}."] if settings.init else []),
+        *(
+            [f"- Trained: only parameters with {' or '.join(settings.train_only)} in their names."]
+            if settings.train_only
+            else []
+        ),
         f"- {config.optimizer.name}, learning rate {config.optimizer.lr:g}, "
         f"{config.schedule.warmup_steps} warm-up steps, {config.schedule.decay} decay over "
         f"{config.schedule.steps:,} steps{averaged}.",

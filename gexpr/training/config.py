@@ -48,9 +48,12 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelSection:
-    """``settings`` are those of the architecture, without context_length, target_length and heads."""
+    """``settings`` are those of the architecture, without context_length, target_length and heads.
 
-    architecture: str
+    Without an architecture, both are those of the checkpoint ``training.init``.
+    """
+
+    architecture: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,6 +62,10 @@ class ModelSection:
                 name not in self.settings,
                 f"model.settings.{name} is taken from the dataset; remove it from the configuration",
             )
+        _require(
+            bool(self.architecture) or not self.settings,
+            "model.settings without model.architecture: leave both out to take those of training.init",
+        )
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,8 @@ class TrainingConfig:
     ``steps_per_epoch`` null is one pass over the training windows. ``patience`` (epochs without a
     better ``metric``) null switches early stopping off. ``max_steps`` ends training before
     the schedule's end. ``max_minutes`` counts the training time of
-    all resumptions together. ``init`` is a checkpoint whose weights are the start. With
+    all resumptions together. ``init`` is a checkpoint whose weights are the start. ``train_only`` names
+    what is trained, by parts of the names of parameters; all else keeps its weights. With
     ``checkpoint_activations`` activations are computed again in the backward pass instead of being kept.
     """
 
@@ -213,6 +221,7 @@ class TrainingConfig:
     max_minutes: float | None = None
     max_steps: int | None = None
     init: str | None = None
+    train_only: tuple[str, ...] | None = None
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
@@ -234,6 +243,10 @@ class TrainingConfig:
         _require(
             self.max_minutes is None or self.max_minutes > 0,
             f"training.max_minutes is {self.max_minutes}; it must be above 0, or null",
+        )
+        _require(
+            self.train_only is None or all(self.train_only),
+            f"training.train_only is {list(self.train_only or ())}; an empty text would name everything",
         )
 
 
@@ -257,12 +270,12 @@ class OutputConfig:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole configuration; see docs/training.md for the meaning of every key."""
 
     data: DataConfig
-    model: ModelSection
+    model: ModelSection = ModelSection()
     schedule: ScheduleConfig
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -271,6 +284,10 @@ class TrainConfig:
     output: OutputConfig = OutputConfig()
 
     def __post_init__(self) -> None:
+        _require(
+            bool(self.model.architecture) or self.training.init is not None,
+            "the key 'model.architecture' is missing; only with training.init it may be left out",
+        )
         if self.training.metric == "contrast_pearson":
             _require(
                 any(term.name == "contrast" for term in self.loss.terms),

@@ -1,14 +1,57 @@
-"""Optimisers, the learning-rate schedule and the moving average of weights."""
+"""What is trained, optimisers, the learning-rate schedule and the moving average of weights."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from gexpr.errors import ConfigError
 from gexpr.training.config import OptimizerConfig, ScheduleConfig
+
+
+def freeze(model: nn.Module, train_only: Sequence[str] | None) -> list[nn.Module]:
+    """Leave only some parameters to be trained.
+
+    Args:
+        model: its other parameters get ``requires_grad`` False.
+        train_only: parts of names of parameters: ``attention`` has ``transformer.0.attention_norm.weight``
+            too. None trains everything.
+
+    Returns:
+        The largest modules all of whose parameters are frozen. In training they belong in evaluation mode,
+        so that running statistics stay and nothing is dropped where nothing is learned.
+
+    Raises:
+        ConfigError: a text that no name contains.
+    """
+    if train_only is None:
+        return []
+    names = [name for name, _ in model.named_parameters()]
+    for text in train_only:
+        if not any(text in name for name in names):
+            kinds = dict.fromkeys(part for name in names for part in name.split(".") if not part.isdigit())
+            raise ConfigError(
+                f"training.train_only: no parameter has {text!r} in its name; names are made of: "
+                + ", ".join(kinds)
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(text in name for text in train_only))
+    frozen: list[nn.Module] = []
+
+    def visit(module: nn.Module) -> None:
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            frozen.append(module)
+            return
+        for child in module.children():
+            visit(child)
+
+    visit(model)
+    return frozen
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

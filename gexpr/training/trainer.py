@@ -8,6 +8,7 @@ uninterrupted one (same machine, versions and thread count).
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -35,11 +36,11 @@ from gexpr.models.base import SequenceModel
 from gexpr.models.layers import one_hot
 from gexpr.training import card
 from gexpr.training.batches import Batch, TrainingBatches, validation_batches
-from gexpr.training.config import TrainConfig
+from gexpr.training.config import ModelSection, TrainConfig
 from gexpr.training.losses import Objective, contrast_values
 from gexpr.training.memory import checkpoint_activations
 from gexpr.training.metrics import StreamingPearson
-from gexpr.training.optimizers import WeightAverage, learning_rate_factor, make_optimizer
+from gexpr.training.optimizers import WeightAverage, freeze, learning_rate_factor, make_optimizer
 from gexpr.training.state import (
     load_state,
     locked,
@@ -108,7 +109,7 @@ def train(
         torch.set_num_threads(threads)
     try:
         with locked(output), _signals() as signalled:
-            run = _Run(config, output, device, max_minutes)
+            run = _Run(_with_model(config), output, device, max_minutes)
             run.start(resume)
             return run.loop(lambda step: signalled() or (stop is not None and stop(step)))
     finally:
@@ -191,6 +192,7 @@ class _Run:
         )
         self.raw = _build_model(config, self.dataset)
         self.parameters = sum(parameter.numel() for parameter in self.raw.parameters())
+        self.frozen = freeze(self.raw, settings.train_only)
         self.raw.to(self.fabric.device)
         self.model, self.optimizer = self.fabric.setup(self.raw, make_optimizer(self.raw, config.optimizer))
         decay = config.optimizer.ema_decay
@@ -322,7 +324,8 @@ class _Run:
         """Train to the end; returns the result or raises Interrupted after saving."""
         settings, total = self.config.training, self.config.schedule.steps
         logs.info(
-            f"{self.config.model.architecture}: {self.parameters:,} parameters on {self.device_name}; "
+            f"{self.config.model.architecture}: {self.parameters:,} parameters{self._trained()} on "
+            f"{self.device_name}; "
             f"{len(self.batches.windows):,} training windows, {self.epoch_steps:,} steps an epoch"
         )
         if self.config.output.tensorboard:
@@ -386,6 +389,12 @@ class _Run:
             if self._tensorboard is not None:
                 self._tensorboard.finalize("success")
 
+    def _trained(self) -> str:
+        if self.config.training.train_only is None:
+            return ""
+        trained = sum(parameter.numel() for parameter in self.raw.parameters() if parameter.requires_grad)
+        return f" ({trained:,} of them trained)"
+
     def _note(self) -> str:
         return f"loss {float(self.loss_sum) / max(self.loss_count, 1):.4f}"
 
@@ -408,6 +417,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train()
+        for module in self.frozen:
+            module.eval()
         accumulate = config.training.accumulate
         for micro in range(accumulate):
             number = self.step * accumulate + micro
@@ -602,6 +613,17 @@ class _Run:
     def _finish(self, reason: str) -> TrainResult:
         folder, metrics = self._export()
         return TrainResult(folder, self.step, self.minutes, metrics, reason)
+
+
+def _with_model(config: TrainConfig) -> TrainConfig:
+    """The configuration with a model: that of ``training.init`` when it names none."""
+    if config.model.architecture:
+        return config
+    assert config.training.init is not None
+    found = checkpoints.describe(config.training.init)
+    given = ("context_length", "target_length", "heads")
+    settings = {name: value for name, value in found.settings.items() if name not in given}
+    return dataclasses.replace(config, model=ModelSection(found.architecture, settings))
 
 
 def _model_settings(config: TrainConfig, dataset: PreparedDataset) -> dict[str, Any]:

@@ -23,8 +23,10 @@ from gexpr import checkpoints
 from gexpr.cli.main import main
 from gexpr.datasets import PreparedDataset
 from gexpr.errors import ConfigError, GexprError, InputError, Interrupted
+from gexpr.models import registry
 from gexpr.models.layers import one_hot
 from gexpr.training import TrainConfig, from_dict, train
+from gexpr.training.optimizers import freeze
 from gexpr.training.state import load_state
 
 
@@ -348,6 +350,64 @@ def test_warm_start_takes_the_weights_that_fit(config, reference, tmp_path, caps
     state = load_state(tmp_path / "last.ckpt")
     for kind in ("model", "average"):
         assert all(torch.equal(state[kind][name], tensor) for name, tensor in expected.items())
+
+
+def test_training_attention_alone_leaves_everything_else_to_the_last_bit(config, reference, tmp_path):
+    before = checkpoints.load(reference / "checkpoint").state_dict()
+    changes = dict(init=str(reference / "checkpoint"), train_only=("attention",), select="last")
+    tuned = replace(config, "training", **changes)
+    result = train(tuned, tmp_path / "tuned", device="cpu", threads=1)
+    after = checkpoints.load(result.checkpoint).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    trained = {name for name in before if "attention" in name}
+    assert changed == trained and trained
+    assert any("running_mean" in name for name in before)
+    assert "only parameters with attention in their names" in (result.checkpoint / "README.md").read_text()
+    # Stopped and resumed, the same.
+    with pytest.raises(Interrupted):
+        train(tuned, tmp_path / "stopped", device="cpu", threads=1, stop=lambda step: step == 3)
+    train(tuned, tmp_path / "stopped", device="cpu", threads=1)
+    assert_same_bits(weights(tmp_path / "tuned"), weights(tmp_path / "stopped"))
+
+
+def test_frozen_blocks_drop_nothing_and_trained_ones_do(config):
+    model = registry.build(
+        config.model.architecture,
+        {**config.model.settings, "context_length": 256, "target_length": 8, "heads": {"tracks": 4}},
+    )
+    model.train()
+    for module in freeze(model, ("attention",)):
+        module.eval()
+    training = {name for name, module in model.named_modules() if module.training}
+    assert "transformer.0.attention" in training
+    assert not any(name.startswith(("stem", "tower", "heads")) for name in training)
+    assert not any("feedforward." in name for name in training)
+    assert {name for name, each in model.named_parameters() if each.requires_grad} == {
+        name for name, _ in model.named_parameters() if "attention" in name
+    }
+
+
+def test_names_that_no_parameter_has_are_told(config, tmp_path):
+    wrong = replace(config, "training", train_only=("attention", "atention"))
+    with pytest.raises(ConfigError, match=r"'atention'.* names are made of: .*attention_norm"):
+        train(wrong, tmp_path, device="cpu", threads=1)
+
+
+def test_command_takes_weights_and_model_from_a_checkpoint(settings, reference, tmp_path, monkeypatch):
+    del settings["model"]
+    settings["schedule"] = {"steps": 2}
+    (tmp_path / "tune.yaml").write_text(json.dumps(settings))
+    monkeypatch.chdir(reference)
+    options = "--threads 1 --device cpu --init checkpoint --train-only attention,heads".split()
+    command = ["train", str(tmp_path / "tune.yaml"), "-o", str(tmp_path / "out"), *options]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    before = checkpoints.describe(reference / "checkpoint")
+    after = checkpoints.describe(tmp_path / "out" / "checkpoint")
+    assert (after.architecture, after.settings) == (before.architecture, before.settings)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["training"]["train_only"] == ["attention", "heads"]
+    assert config["training"]["init"] == str(reference / "checkpoint")
 
 
 @pytest.mark.parametrize(
