@@ -1,10 +1,13 @@
-"""Prepared training data: genome, tracks and windows in one HDF5 file, and how to make it."""
+"""Sequences with measured tracks: prepared files and how to make them, folders of TFRecords."""
 
+from gexpr.datasets.basenji import BasenjiDataset
 from gexpr.datasets.prepare import PrepareOptions, PrepareSummary, TrackSummary, prepare
-from gexpr.datasets.prepared import PreparedDataset, Window, WindowData
+from gexpr.datasets.prepared import PreparedDataset, Window
 from gexpr.datasets.tables import TrackSpec, read_track_table
+from gexpr.datasets.windowed import WindowData, WindowedDataset
 
 __all__ = [
+    "BasenjiDataset",
     "PrepareOptions",
     "PrepareSummary",
     "PreparedDataset",
@@ -12,6 +15,7 @@ __all__ = [
     "TrackSummary",
     "Window",
     "WindowData",
+    "WindowedDataset",
     "prepare",
     "read_track_table",
 ]

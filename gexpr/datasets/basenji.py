@@ -1,7 +1,7 @@
 """Datasets as Basenji, Enformer and Borzoi were trained on: a folder of TFRecords with its tables.
 
 ``statistics.json`` has the geometry, ``targets.txt`` the tracks, ``sequences.bed`` the windows, and
-``tfrecords/SPLIT-N.tfr`` the windows' sequences and targets. Nothing of TensorFlow is needed. Written by
+``tfrecords/SPLIT-N.tfr`` (also ``SPLIT-N-M.tfr``) the windows' sequences and targets. Nothing of TensorFlow is needed. Written by
 calico/basenji (basenji_data.py) and calico/baskerville (hound_data.py).
 """
 
@@ -17,22 +17,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gexpr.datasets.windowed import WindowData
 from gexpr.errors import InputError, shown
 from gexpr.results import Track
 from gexpr.wire import fields, masked_crc
 
 MAX_RECORD = 1 << 31
 _PIECE = 1 << 20
-_FILE = re.compile(r"(?P<split>[A-Za-z_]+)-(?P<number>[0-9]+)\.tfr")
+_FILE = re.compile(r"(?P<split>[A-Za-z_][A-Za-z_0-9]*)-(?P<numbers>[0-9]+(-[0-9]+)*)\.tfr")
 
 
 class Geometry(NamedTuple):
-    """What ``statistics.json`` says: bases in, bins out, bases a bin, tracks."""
+    """What ``statistics.json`` says: bases in, bins out in their middle, bases a bin, tracks."""
 
     context_length: int
     target_length: int
     bin_size: int
     tracks: int
+
+    @property
+    def crop(self) -> int:
+        """Bins on each side of a window that have no targets."""
+        return (self.context_length // self.bin_size - self.target_length) // 2
 
 
 class Example(NamedTuple):
@@ -148,31 +154,42 @@ def as_tracks(rows: list[TargetRow], transforms: list[str]) -> list[Track]:
 
 
 class BasenjiDataset:
-    """A folder of windows with their targets.
+    """A folder of windows with their targets: a :class:`~gexpr.datasets.windowed.WindowedDataset`.
 
     Args:
         folder: holds ``statistics.json`` and ``tfrecords``, and mostly ``targets.txt``.
+
+    Attributes:
+        path: the folder.
+        geometry: sizes; ``context_length``, ``target_length``, ``bin_size`` and ``crop`` are also attributes.
+        targets: rows of ``targets.txt``; empty without one.
+        tracks: the same as tracks. Their transform is ``linear``: the table does not say how targets
+            were squashed, so nothing may take them for counts.
 
     Raises:
         InputError: a file is missing or says what cannot be.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self.geometry, self._expected = _read_statistics(self.folder / "statistics.json")
-        targets = self.folder / "targets.txt"
+        self.path = Path(folder)
+        self.geometry, self._expected = _read_statistics(self.path / "statistics.json")
+        self.context_length, self.target_length, self.bin_size, _ = self.geometry
+        self.crop = self.geometry.crop
+        targets = self.path / "targets.txt"
         self.targets: list[TargetRow] = read_targets(targets) if targets.exists() else []
+        self.tracks = as_tracks(self.targets, ["linear"] * len(self.targets))
         if self.targets and len(self.targets) != self.geometry.tracks:
             raise InputError(
                 f"{len(self.targets)} tracks, statistics.json says {self.geometry.tracks}", path=targets
             )
         self._files: dict[str, list[Path]] = {}
         found = []
-        records = self.folder / "tfrecords"
+        records = self.path / "tfrecords"
         for path in records.iterdir() if records.is_dir() else ():
             match = _FILE.fullmatch(path.name)
             if match is not None:
-                found.append((match["split"], int(match["number"]), path))
+                numbers = tuple(map(int, match["numbers"].split("-")))
+                found.append((match["split"], numbers, path))
         if not found:
             raise InputError("has no files such as train-0.tfr", path=records)
         # By number: as text, train-10 would come before train-2.
@@ -184,6 +201,28 @@ class BasenjiDataset:
         """Names of the splits that have files."""
         return tuple(self._files)
 
+    @property
+    def track_count(self) -> int:
+        """Number of tracks."""
+        return self.geometry.tracks
+
+    def window_count(self, split: str) -> int | None:
+        """Windows of a split, where ``statistics.json`` says it."""
+        return self._expected.get(split)
+
+    def window_data(self, split: str) -> Iterator[WindowData]:
+        """The windows of a split as :meth:`examples` has them; every bin is valid.
+
+        Raises:
+            InputError: as of :meth:`examples`, or a target is not finite.
+        """
+        valid = np.ones(self.target_length, dtype=bool)
+        for codes, values, path, number in self.examples(split):
+            targets = values.astype(np.float32)
+            if not np.isfinite(targets).all():
+                raise InputError(f"record {number} has targets that are not finite", path=path)
+            yield WindowData(codes, targets, valid)
+
     def examples(self, split: str) -> Iterator[Example]:
         """The windows of a split, in the order in which they were written.
 
@@ -192,7 +231,7 @@ class BasenjiDataset:
                 ``statistics.json`` says.
         """
         if split not in self._files:
-            raise InputError(f"no split {split!r}; there are: {', '.join(self.splits)}", path=self.folder)
+            raise InputError(f"no split {split!r}; there are: {', '.join(self.splits)}", path=self.path)
         count = 0
         for path in self._files[split]:
             for number, record in enumerate(records(path)):
@@ -201,7 +240,7 @@ class BasenjiDataset:
         expected = self._expected.get(split)
         if expected is not None and count != expected:
             raise InputError(
-                f"{count} windows of {split} were read, statistics.json says {expected}", path=self.folder
+                f"{count} windows of {split} were read, statistics.json says {expected}", path=self.path
             )
 
     def _example(self, record: bytes, path: Path, number: int) -> Example:
@@ -244,7 +283,17 @@ def _read_statistics(path: Path) -> tuple[Geometry, dict[str, int]]:
         raise InputError(f"not Basenji's statistics: {error!r}", path=path) from error
     if min(context, target, pool, tracks) < 1 or target * pool > context:
         raise InputError(f"{target} bins of {pool} bp do not fit into {context} bp", path=path)
-    counts = {name.removesuffix("_seqs"): content[name] for name in content if name.endswith("_seqs")}
+    surplus = context - target * pool
+    if surplus % (2 * pool) or content.get("crop_bp", surplus // 2) != surplus // 2:
+        told = f" behind crop_bp {content['crop_bp']}" if "crop_bp" in content else ""
+        raise InputError(
+            f"{target} bins of {pool} bp do not lie in the middle of {context} bp{told}", path=path
+        )
+    counts = {
+        name.removesuffix("_seqs"): value
+        for name, value in content.items()
+        if name.endswith("_seqs") and isinstance(value, int)
+    }
     return Geometry(context, target, pool, tracks), counts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from gexpr.datasets.windowed import WindowData
 from gexpr.errors import GexprError, InputError
 from gexpr.results import Track
 
@@ -27,21 +29,6 @@ class Window(NamedTuple):
     contig: str
     start: int
     split: str
-
-
-class WindowData(NamedTuple):
-    """One window's data.
-
-    Attributes:
-        codes: uint8 (context_length,), 4 outside the contig.
-        targets: float32 (target_length, tracks), 0 outside the contig.
-        valid: bool (target_length,), False outside the contig, in gaps, in blacklisted bins and in
-            bins of another split.
-    """
-
-    codes: np.ndarray
-    targets: np.ndarray
-    valid: np.ndarray
 
 
 def padded(array: Any, start: int, end: int, fill: Any) -> np.ndarray:
@@ -147,6 +134,11 @@ class PreparedDataset:
         return np.array([track.strand_pair for track in self.tracks], dtype=np.int64)
 
     @property
+    def track_count(self) -> int:
+        """Number of tracks."""
+        return len(self.tracks)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have windows."""
         present = {window.split for window in self._windows}
@@ -157,6 +149,15 @@ class PreparedDataset:
         if split not in SPLITS:
             raise GexprError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
         return [window for window in self._windows if window.split == split]
+
+    def window_count(self, split: str) -> int:
+        """Number of windows of a split."""
+        return len(self.windows(split))
+
+    def window_data(self, split: str) -> Iterator[WindowData]:
+        """The data of a split's windows, in the order of :meth:`windows`; bins of other splits are not valid."""
+        for window in self.windows(split):
+            yield self.window(window.contig, window.start, split=split)
 
     def contigs_of(self, split: str) -> tuple[str, ...]:
         """Names of the contigs on which a split has windows."""

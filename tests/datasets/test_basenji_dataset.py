@@ -85,6 +85,41 @@ def test_windows_come_back(
     assert (found[-1].path.name, found[-1].number) == ("valid-0.tfr", 0)
 
 
+def test_files_of_several_genomes_and_folds_are_in_order(tmp_path: Path) -> None:
+    written = windows(4)
+    statistics(tmp_path)
+    for name, window in zip(("0-2", "0-10", "1-0", "1-1"), written, strict=True):
+        write(tmp_path, [window], f"fold3-{name}.tfr")
+    dataset = BasenjiDataset(tmp_path)
+    assert dataset.splits == ("fold3",) and dataset.window_count("fold3") is None
+    for each, (codes, _) in zip(dataset.examples("fold3"), written, strict=True):
+        np.testing.assert_array_equal(each.codes, codes)
+
+
+def test_windows_as_every_dataset_has_them(tmp_path: Path) -> None:
+    written = windows(3)
+    statistics(tmp_path, train_seqs=3)
+    write(tmp_path, written)
+    dataset = BasenjiDataset(tmp_path)
+    assert (dataset.tracks, dataset.track_count, dataset.window_count("train")) == ([], TRACKS, 3)
+    assert (dataset.context_length, dataset.bin_size, dataset.target_length, dataset.crop) == (64, 8, 4, 2)
+    for data, (codes, targets) in zip(dataset.window_data("train"), written, strict=True):
+        np.testing.assert_array_equal(data.codes, codes)
+        np.testing.assert_array_equal(data.targets, targets)
+        assert data.targets.dtype == np.float32 and data.valid.tolist() == [True] * BINS
+    written[1][1][2, 1] = np.inf
+    write(tmp_path, written)
+    with pytest.raises(InputError, match=r"train-0.tfr: record 1 has targets that are not finite"):
+        list(dataset.window_data("train"))
+
+
+@pytest.mark.parametrize("changes", [{"crop_bp": 8}, {"target_length": 5, "crop_bp": 12}], ids=str)
+def test_targets_lie_in_the_middle(changes: dict[str, int], tmp_path: Path) -> None:
+    statistics(tmp_path, **changes)
+    with pytest.raises(InputError, match=r"do not lie in the middle of 64 bp behind crop_bp"):
+        BasenjiDataset(tmp_path)
+
+
 def test_a_plain_file_may_begin_like_a_compressed_one(tmp_path: Path) -> None:
     path = tmp_path / "x.tfr"
     record = bytes(0x9C78)
@@ -145,8 +180,8 @@ def test_files_that_are_missing_or_do_not_fit(tmp_path: Path) -> None:
     statistics(tmp_path, num_targets=2)
     with pytest.raises(InputError, match=r"record 0 has targets of 24 bytes; 4 bins of 2 tracks have 16"):
         next(BasenjiDataset(tmp_path).examples("train"))
-    statistics(tmp_path, seq_length=72)
-    with pytest.raises(InputError, match=r"has a sequence of 64 bytes; 72 bases have 72 or 288"):
+    statistics(tmp_path, seq_length=80, crop_bp=24)
+    with pytest.raises(InputError, match=r"has a sequence of 64 bytes; 80 bases have 80 or 320"):
         next(BasenjiDataset(tmp_path).examples("train"))
     (tmp_path / "targets.txt").write_text(BASENJI)
     with pytest.raises(InputError, match=r"targets.txt: 1 tracks, statistics.json says 3"):

@@ -109,6 +109,17 @@ def test_window_values_are_those_of_the_contig_with_padding_outside(dataset):
     assert (far.codes == 4).all() and not far.valid.any()
 
 
+def test_prepared_windows_as_every_dataset_has_them(dataset):
+    assert dataset.track_count == len(dataset.tracks)
+    for split in dataset.splits:
+        windows = dataset.windows(split)
+        assert dataset.window_count(split) == len(windows)
+        for data, window in zip(dataset.window_data(split), windows, strict=True):
+            expected = dataset.window(window.contig, window.start, split=split)
+            for mine, other in zip(data, expected, strict=True):
+                np.testing.assert_array_equal(mine, other)
+
+
 def test_jitter_moves_everything_and_shift_only_the_sequence(dataset):
     moved = dataset.window("chrA", 160, jitter=-3, shift=2)
     np.testing.assert_array_equal(moved.codes, dataset.sequence("chrA")[160 - 24 + 2 :][:128])
