@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gexpr import logs
 from gexpr.cli import options
 from gexpr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gexpr.models.base import SequenceModel
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -20,13 +24,21 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="NAME|FOLDER",
     help="The model; without it only the ridge and the replicates are evaluated.",
 )
-@click.option("--data", "-d", required=True, type=_FILE, help="Dataset made by gexpr prepare.")
+@click.option(
+    "--data",
+    "-d",
+    required=True,
+    metavar="FILE|FOLDER",
+    type=click.Path(exists=True, path_type=Path),
+    help="Dataset made by gexpr prepare, or a folder of TFRecords with statistics.json, as Basenji and "
+    "Borzoi were trained on.",
+)
 @click.option(
     "--split",
-    type=click.Choice(("train", "valid", "test")),
     default="test",
     show_default=True,
-    help="Bins to judge.",
+    metavar="NAME",
+    help="Bins to judge: train, valid or test; of a folder also a fold it is divided into.",
 )
 @click.option("--genes", "-g", type=_FILE, help="Coding regions, BED6 with strand, for the metrics per gene.")
 @click.option(
@@ -81,7 +93,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "-o",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for metrics.tsv, genes.tsv and pictures.",
+    help="Folder for metrics.tsv, groups.tsv, genes.tsv and pictures.",
 )
 @options.force
 @options.quiet
@@ -103,7 +115,7 @@ def command(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Measure a checkpoint on the held-out contigs of a dataset.
+    """Measure a checkpoint on the held-out contigs, or windows, of a dataset.
 
     Every bin of the split's contigs is predicted from the middle of a window. Pearson's r and R²
     over bins, raw and as log(1 + x), and over genes of log(1 + sum in the promoter window), for each
@@ -111,58 +123,75 @@ def command(
     the agreement of replicates, show where floor and ceiling lie. The table on standard
     output has Pearson's r; docs/evaluation.md defines everything.
 
+    Of a folder of TFRecords the windows themselves are predicted, and its bins judged by track and by
+    assay. The checkpoint must have the folder's window and bins.
+
     \b
     Examples:
       gexpr evaluate -c yeast-tss -d yeast.h5 -g genes.bed.gz -o evaluation
       gexpr evaluate -c runs/yeast/checkpoint -d yeast.h5 -g genes.bed.gz \\
           --replicates rep1.h5,rep2.h5 --pictures svg -o evaluation
       gexpr evaluate -d yeast.h5 -g genes.bed.gz -o floor          # the ridge alone
+      gexpr evaluate -c borzoi -d hg38/ --split valid -o evaluation
 
     Exit codes: 0 success; 1 an input or setting is at fault; 2 wrong usage.
     """
     from gexpr import checkpoints, evaluation
-    from gexpr.datasets import PreparedDataset
+    from gexpr.datasets import BasenjiDataset, PreparedDataset
+    from gexpr.datasets.prepared import SPLITS
     from gexpr.scoring.devices import resolve_device, set_threads
     from gexpr.writers.output import refuse_existing
 
     logs.set_quiet(quiet)
-    for name in ("metrics.tsv", "genes.tsv"):
+    for name in ("metrics.tsv", "groups.tsv", "genes.tsv"):
         refuse_existing(output / name, force)
     window = evaluation.PromoterWindow.parse(promoter_window)
     pair = _pair(replicates)
+    is_folder = data.is_dir()
+    if is_folder and (genes is not None or pair is not None):
+        unfit = "--replicates" if genes is None else "--genes"
+        raise click.UsageError(f"{unfit} needs a dataset made by gexpr prepare; {data} is a folder")
+    if not is_folder and split not in SPLITS:
+        raise click.BadParameter(f"{split!r} is not one of: {', '.join(SPLITS)}", param_hint="'--split'")
     with_ridge = ridge and genes is not None
     if checkpoint is None and pair is None and not with_ridge:
-        raise click.UsageError("nothing to evaluate: give --checkpoint, --replicates or --genes")
-    if ridge and genes is None:
+        fit = "" if is_folder else ", --replicates or --genes"
+        raise click.UsageError(f"nothing to evaluate: give --checkpoint{fit}")
+    if ridge and genes is None and not is_folder:
         logs.info("no --genes: neither metrics per gene nor the 6-mer ridge")
 
-    dataset = PreparedDataset(data)
-    judged = None
-    if genes is not None:
-        judged, unknown = evaluation.read_genes(genes, dataset.contigs)
-        if unknown:
-            logs.warning(
-                f"{sum(unknown.values()):,} genes of {genes} lie on contigs that the dataset lacks: "
-                + ", ".join(list(unknown)[:5])
-            )
-    settings = evaluation.Settings(split, judged, window, pool_width or None)
-    results = []
-    if checkpoint is not None:
+    def load() -> SequenceModel:
+        assert checkpoint is not None
         set_threads(threads)
-        model = checkpoints.load(checkpoint, resolve_device(device))
-        results.append(
-            evaluation.evaluate_model(
-                dataset, model, settings, reverse_complement=reverse_complement, batch_size=batch_size
-            )
-        )
-    if with_ridge:
-        results.append(evaluation.evaluate_ridge(dataset, settings))
-    if pair is not None:
-        first, second = (PreparedDataset(path) for path in pair)
-        results.append(evaluation.measured_vs_measured(first, second, settings))
+        return checkpoints.load(checkpoint, resolve_device(device))
+
+    settings = evaluation.Settings(split, None, window, pool_width or None)
+    predicting: dict[str, Any] = {"reverse_complement": reverse_complement, "batch_size": batch_size}
+    results = []
+    if is_folder:
+        windows = BasenjiDataset(data)
+        results.append(evaluation.evaluate_windows(windows, load(), settings, **predicting))
+    else:
+        dataset = PreparedDataset(data)
+        if genes is not None:
+            judged, unknown = evaluation.read_genes(genes, dataset.contigs)
+            if unknown:
+                logs.warning(
+                    f"{sum(unknown.values()):,} genes of {genes} lie on contigs that the dataset lacks: "
+                    + ", ".join(list(unknown)[:5])
+                )
+            settings = settings._replace(genes=judged)
+        if checkpoint is not None:
+            results.append(evaluation.evaluate_model(dataset, load(), settings, **predicting))
+        if with_ridge:
+            results.append(evaluation.evaluate_ridge(dataset, settings))
+        if pair is not None:
+            first, second = (PreparedDataset(path) for path in pair)
+            results.append(evaluation.measured_vs_measured(first, second, settings))
 
     output.mkdir(parents=True, exist_ok=True)
     evaluation.write_metrics(output / "metrics.tsv", results)
+    evaluation.write_groups(output / "groups.tsv", results)
     if genes is not None:
         evaluation.write_genes(output / "genes.tsv", results)
     if pictures != "none":
@@ -173,7 +202,7 @@ def command(
     for note in (note for result in results for note in result.notes):
         logs.info(note)
     click.echo(f"Pearson's r, {split} split")
-    for line in evaluation.summary_lines(results):
+    for line in (*evaluation.summary_lines(results), *evaluation.group_lines(results)):
         click.echo(line)
 
 

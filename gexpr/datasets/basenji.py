@@ -1,8 +1,8 @@
 """Datasets as Basenji, Enformer and Borzoi were trained on: a folder of TFRecords with its tables.
 
 ``statistics.json`` has the geometry, ``targets.txt`` the tracks, ``sequences.bed`` the windows, and
-``tfrecords/SPLIT-N.tfr`` (also ``SPLIT-N-M.tfr``) the windows' sequences and targets. Nothing of TensorFlow is needed. Written by
-calico/basenji (basenji_data.py) and calico/baskerville (hound_data.py).
+``tfrecords/SPLIT-N.tfr`` (also ``SPLIT-N-M.tfr``) the windows' sequences and targets. Nothing of TensorFlow
+is needed. Written by calico/basenji (basenji_data.py) and calico/baskerville (hound_data.py).
 """
 
 from __future__ import annotations

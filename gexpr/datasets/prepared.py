@@ -155,7 +155,7 @@ class PreparedDataset:
         return len(self.windows(split))
 
     def window_data(self, split: str) -> Iterator[WindowData]:
-        """The data of a split's windows, in the order of :meth:`windows`; bins of other splits are not valid."""
+        """The data of a split's :meth:`windows` in their order; bins of other splits are not valid."""
         for window in self.windows(split):
             yield self.window(window.contig, window.start, split=split)
 

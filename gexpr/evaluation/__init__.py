@@ -1,10 +1,9 @@
-"""Metrics on held-out contigs, a ceiling from replicates, and a 6-mer ridge as baseline."""
+"""Metrics on held-out contigs or windows, a ceiling from replicates, and a 6-mer ridge as baseline."""
 
+from gexpr.evaluation.bins import Density, Metric
 from gexpr.evaluation.evaluate import (
-    Density,
     Evaluation,
     GeneValues,
-    Metric,
     Settings,
     compare,
     difference_of,
@@ -13,13 +12,22 @@ from gexpr.evaluation.evaluate import (
     measured_vs_measured,
 )
 from gexpr.evaluation.genes import Genes, PromoterWindow, read_genes
-from gexpr.evaluation.tables import summary_lines, write_genes, write_metrics
+from gexpr.evaluation.groups import Group
+from gexpr.evaluation.tables import (
+    group_lines,
+    summary_lines,
+    write_genes,
+    write_groups,
+    write_metrics,
+)
+from gexpr.evaluation.windows import evaluate_windows
 
 __all__ = [
     "Density",
     "Evaluation",
     "GeneValues",
     "Genes",
+    "Group",
     "Metric",
     "PromoterWindow",
     "Settings",
@@ -27,9 +35,12 @@ __all__ = [
     "difference_of",
     "evaluate_model",
     "evaluate_ridge",
+    "evaluate_windows",
+    "group_lines",
     "measured_vs_measured",
     "read_genes",
     "summary_lines",
     "write_genes",
+    "write_groups",
     "write_metrics",
 ]

@@ -14,10 +14,13 @@ from gexpr import logs
 from gexpr.datasets import PreparedDataset
 from gexpr.datasets.prepared import SPLITS
 from gexpr.errors import ConfigError, GexprError, InputError
+from gexpr.evaluation.bins import BinMetrics, Density, Metric
 from gexpr.evaluation.conditions import Condition, condition_values, conditions_of, gene_columns
 from gexpr.evaluation.counts import CountScale, count_scales, restore_counts
 from gexpr.evaluation.genes import Genes, PromoterWindow, window_sums
-from gexpr.evaluation.metrics import Moments, pearson, pool, r_squared
+from gexpr.evaluation.groups import Group, groups_of
+from gexpr.evaluation.matching import common_tracks, match
+from gexpr.evaluation.metrics import pearson, r_squared
 from gexpr.evaluation.predict import ContigPredictor
 from gexpr.evaluation.ridge import RidgeFit, kmer_counts, ridge
 from gexpr.models.base import SequenceModel
@@ -29,30 +32,6 @@ MAX_COMPARED = 30
 """Most conditions of which every pair is compared."""
 
 Signal = Callable[[str], NDArray[np.floating]]
-
-
-class Metric(NamedTuple):
-    """One row of metrics.tsv.
-
-    Attributes:
-        source: ``model``, ``ridge`` or ``replicates``.
-        split: ``train``, ``valid`` or ``test``.
-        level: ``bin``, ``bin128`` (bins pooled to 128 bp), ``gene`` or ``difference``.
-        name: track id (bins), condition (genes) or ``B - A`` (differences).
-        transform: ``raw`` or ``log1p``; a difference is one of log1p values.
-        statistic: ``pearson`` or ``r2`` (coefficient of determination).
-        value: the statistic; NaN where it is undefined.
-        n: bins or genes it was computed over.
-    """
-
-    source: str
-    split: str
-    level: str
-    name: str
-    transform: str
-    statistic: str
-    value: float
-    n: int
 
 
 class GeneValues(NamedTuple):
@@ -76,35 +55,6 @@ class Difference(NamedTuple):
     b: int
 
 
-class Density:
-    """Two-dimensional histogram of log10(1 + measured) and log10(1 + predicted), filled contig by contig.
-
-    Attributes:
-        counts: int64 (CELLS, CELLS), measured along the first axis; values above the range count
-            in the last cell.
-    """
-
-    CELLS = 100
-    LIMIT = 5.0
-
-    def __init__(self) -> None:
-        self.counts = np.zeros((self.CELLS, self.CELLS), dtype=np.int64)
-
-    def update(self, measured: NDArray[np.floating], predicted: NDArray[np.floating]) -> None:
-        """Add values, arrays of one shape."""
-        i, j = (self._cell(values) for values in (measured, predicted))
-        np.add.at(self.counts, (i, j), 1)
-
-    def _cell(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
-        scaled = np.log10(1.0 + np.maximum(values.ravel(), 0.0)) * (self.CELLS / self.LIMIT)
-        return np.minimum(scaled.astype(np.int64), self.CELLS - 1)
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """(CELLS + 1,) edges of the cells, in log10(1 + value)."""
-        return np.linspace(0.0, self.LIMIT, self.CELLS + 1)
-
-
 @dataclass
 class Evaluation:
     """What a comparison found.
@@ -122,6 +72,8 @@ class Evaluation:
         bin_unit: what a bin's target is: ``counts``, or ``targets`` where they were clipped or rescaled.
         window: the promoter window.
         notes: sentences about what was left out or chosen.
+        tracks: those whose bins were compared.
+        assay_densities: bins by assay, of datasets of windows; ``densities`` are empty then.
     """
 
     source: str
@@ -136,6 +88,8 @@ class Evaluation:
     predicted_differences: NDArray[np.float64] | None = None
     densities: list[Density] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tracks: list[Track] = field(default_factory=list)
+    assay_densities: dict[str, Density] = field(default_factory=dict)
 
     def value(self, level: str, name: str, transform: str = "log1p", statistic: str = "pearson") -> float:
         """One metric's value; KeyError when there is none such."""
@@ -143,6 +97,11 @@ class Evaluation:
             if (row.level, row.name, row.transform, row.statistic) == (level, name, transform, statistic):
                 return row.value
         raise KeyError((level, name, transform, statistic))
+
+    @property
+    def groups(self) -> list[Group]:
+        """The statistics over bins by assay."""
+        return groups_of(self.metrics, self.tracks)
 
 
 class Settings(NamedTuple):
@@ -182,13 +141,9 @@ def evaluate_model(
             f"the model predicts bins of {model.bin_size} bp and {dataset.path} has bins of "
             f"{dataset.bin_size} bp; prepare the data with the model's bin size"
         )
-    head = next(iter(model.config.heads.values()))
-    model_tracks = model.tracks[:head]
-    if not model_tracks and head == len(dataset.tracks):
-        model_tracks = dataset.tracks
-    own, theirs = _common_tracks(dataset.tracks, model_tracks, str(dataset.path), "the model")
+    matched = match(dataset, model)
     predictor = ContigPredictor(
-        model, model_tracks, reverse_complement=reverse_complement, batch_size=batch_size
+        model, matched.head, reverse_complement=reverse_complement, batch_size=batch_size
     )
     contigs = _contigs(dataset, settings.split)
     total = sum(len(predictor.windows(dataset.bins[contig])) for contig in contigs)
@@ -196,9 +151,11 @@ def evaluate_model(
 
         def predicted(contig: str) -> NDArray[np.floating]:
             values = predictor.predict(dataset.sequence(contig), dataset.bins[contig], bar.advance)
-            return values[:, theirs]
+            return values[:, matched.theirs]
 
-        return compare(dataset, own, predicted, settings, "model")
+        result = compare(dataset, matched.own, predicted, settings, "model")
+    result.notes = matched.notes + result.notes
+    return result
 
 
 def measured_vs_measured(
@@ -229,7 +186,7 @@ def measured_vs_measured(
             )
         own = theirs = list(range(len(dataset.tracks)))
     else:
-        own, theirs = _common_tracks(dataset.tracks, other.tracks, str(dataset.path), str(other.path))
+        own, theirs = common_tracks(dataset.tracks, other.tracks, str(dataset.path), str(other.path))
 
     def predicted(contig: str) -> NDArray[np.floating]:
         # A bin that either replicate lacks must not count.
@@ -259,21 +216,14 @@ def compare(
     scales = _scales(dataset, columns)
     result = _empty(dataset, columns, settings, source)
     size = dataset.bin_size
-    tracks = [dataset.tracks[i] for i in columns]
-    factor = _pool_factor(settings.pool_width, size)
-    levels: dict[str, list[Moments]] = {"bin": [Moments(len(tracks)) for _ in range(2)]}
-    if factor:
-        levels[f"bin{settings.pool_width}"] = [Moments(len(tracks)) for _ in range(2)]
+    bins = BinMetrics(result.tracks, size, settings.pool_width)
     result.densities = [Density() for _ in result.conditions]
     collected: list[GeneValues] = []
     for contig in _contigs(dataset, settings.split):
         measured = dataset.targets(contig)[:, columns]
         values = predicted(contig)
         usable = _usable(dataset, contig, settings.split) & np.isfinite(values).all(axis=1)
-        _add(levels["bin"], measured[usable], values[usable])
-        if factor:
-            wide, also = (pool(each, usable, factor) for each in (measured, values))
-            _add(levels[f"bin{settings.pool_width}"], wide.values[wide.valid], also.values[wide.valid])
+        bins.add(measured, values, usable)
         for density, x, y in zip(
             result.densities,
             condition_values(measured[usable], result.conditions),
@@ -289,21 +239,7 @@ def compare(
                 for each, scale in ((measured, scales), (values, predicted_scales or scales))
             ]
             collected.append(GeneValues(kept, *sums))
-    for level, (raw, log) in levels.items():
-        for transform, moments in (("raw", raw), ("log1p", log)):
-            for statistic, numbers in (("pearson", moments.pearson()), ("r2", moments.r_squared())):
-                for track, number in zip(tracks, numbers, strict=True):
-                    row = Metric(
-                        source,
-                        settings.split,
-                        level,
-                        track.id,
-                        transform,
-                        statistic,
-                        float(number),
-                        moments.n,
-                    )
-                    result.metrics.append(row)
+    result.metrics += bins.metrics(source, settings.split)
     if settings.genes is not None:
         result.genes = _concatenate(settings.genes, collected, len(result.conditions))
         _gene_metrics(result)
@@ -383,20 +319,8 @@ def _empty(dataset: PreparedDataset, columns: Sequence[int], settings: Settings,
         "counts" if plain else "targets",
         settings.window,
         notes=notes,
+        tracks=[dataset.tracks[i] for i in columns],
     )
-
-
-def _common_tracks(
-    own: Sequence[Track], others: Sequence[Track], name: str, other_name: str
-) -> tuple[list[int], list[int]]:
-    position = {track.id: i for i, track in enumerate(others)}
-    pairs = [(i, position[track.id]) for i, track in enumerate(own) if track.id in position]
-    if not pairs:
-        shown = [", ".join([t.id for t in tracks][:6]) or "none" for tracks in (own, others)]
-        raise ConfigError(
-            f"{other_name} and {name} have no track id in common (ids: {shown[1]} and {shown[0]})"
-        )
-    return [i for i, _ in pairs], [j for _, j in pairs]
 
 
 def _contigs(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
@@ -412,21 +336,6 @@ def _contigs(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
 def _usable(dataset: PreparedDataset, contig: str, split: str) -> NDArray[np.bool_]:
     usable: NDArray[np.bool_] = dataset.valid(contig) & (dataset.bin_splits(contig) == SPLITS.index(split))
     return usable
-
-
-def _pool_factor(width: int | None, bin_size: int) -> int:
-    if width is None or width == bin_size:
-        return 0
-    if width < bin_size or width % bin_size:
-        raise ConfigError(
-            f"bins of {bin_size} bp cannot be pooled to {width} bp; take a multiple of {bin_size}, or 0"
-        )
-    return width // bin_size
-
-
-def _add(moments: list[Moments], measured: NDArray, predicted: NDArray) -> None:
-    moments[0].update(measured, predicted)
-    moments[1].update(np.log1p(np.maximum(measured, 0.0)), np.log1p(np.maximum(predicted, 0.0)))
 
 
 def _scales(dataset: PreparedDataset, columns: Sequence[int]) -> list[CountScale]:

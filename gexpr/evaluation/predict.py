@@ -1,4 +1,4 @@
-"""Whole contigs through a model, every bin from the central part of some window."""
+"""Windows through a model, and whole contigs, every bin from the central part of some window."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def central_bins(model: SequenceModel, share: float = CENTRAL_SHARE) -> int:
     return max(model.target_length - 2 * ((excess + 1) // 2), 2 - model.target_length % 2)
 
 
-class ContigPredictor:
-    """Predicts all bins of a contig in the scale of the training targets.
+class WindowPredictor:
+    """Predicts windows in the scale of the training targets.
 
     Predictions of both strands are averaged: those of the reverse complement have their bins
     reversed and their ``strand_pair`` tracks swapped.
@@ -58,7 +58,6 @@ class ContigPredictor:
         self.reverse_complement = reverse_complement
         bases = 2**20 if self.device.type == "cuda" else 2**17
         self.batch_size = batch_size or max(1, bases // model.context_length)
-        self._core = central_bins(model)
         partners = [i if track.strand_pair < 0 else track.strand_pair for i, track in enumerate(tracks)]
         if reverse_complement:
             for i, track in enumerate(tracks):
@@ -72,6 +71,36 @@ class ContigPredictor:
                         f"strand_pair {partners[i]} of track {track.id!r} is not in the first head"
                     )
         self._partners = torch.tensor(partners, device=self.device)
+
+    def __call__(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Predictions float32 (windows, target_length, tracks) of uint8 codes (windows, context_length).
+
+        Raises:
+            GexprError: a prediction is not finite.
+        """
+        predictions = self._forward(torch.from_numpy(codes).to(self.device)).cpu().numpy()
+        if not np.isfinite(predictions).all():
+            raise GexprError(
+                "the model predicts values that are not finite; its weights or settings are at fault"
+            )
+        return predictions
+
+    @torch.inference_mode()
+    def _forward(self, codes: torch.Tensor) -> torch.Tensor:
+        forward = self.model(one_hot(codes)).float()
+        if not self.reverse_complement:
+            return forward
+        flipped = torch.where(codes < 4, 3 - codes, codes).flip(1)
+        reverse = self.model(one_hot(flipped)).float().flip(1)
+        return (forward + reverse.index_select(2, self._partners)) / 2
+
+
+class ContigPredictor(WindowPredictor):
+    """Predicts all bins of a contig; arguments as of :class:`WindowPredictor`."""
+
+    @property
+    def _core(self) -> int:
+        return central_bins(self.model)
 
     def windows(self, bins: int) -> list[Tile]:
         """Windows that together predict bins 0 to ``bins`` once; ``first_bin`` counts used bins only."""
@@ -100,23 +129,8 @@ class ContigPredictor:
             for row, each in zip(rows, batch, strict=True):
                 piece = padded[each.window_start + context : each.window_start + 2 * context]
                 row[: len(piece)] = piece
-            predictions = self._forward(torch.from_numpy(rows).to(self.device)).cpu().numpy()
-            for values, each in zip(predictions, batch, strict=True):
+            for values, each in zip(self(rows), batch, strict=True):
                 parts.append(values[edge + each.first_bin : edge + each.last_bin])
             if advance is not None:
                 advance(len(batch))
-        whole = np.concatenate(parts)
-        if not np.isfinite(whole).all():
-            raise GexprError(
-                "the model predicts values that are not finite; its weights or settings are at fault"
-            )
-        return whole
-
-    @torch.inference_mode()
-    def _forward(self, codes: torch.Tensor) -> torch.Tensor:
-        forward = self.model(one_hot(codes)).float()
-        if not self.reverse_complement:
-            return forward
-        flipped = torch.where(codes < 4, 3 - codes, codes).flip(1)
-        reverse = self.model(one_hot(flipped)).float().flip(1)
-        return (forward + reverse.index_select(2, self._partners)) / 2
+        return np.concatenate(parts)

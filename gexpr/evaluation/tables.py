@@ -1,4 +1,4 @@
-"""What an evaluation writes: metrics.tsv, genes.tsv, and a short table for the terminal."""
+"""What an evaluation writes: metrics.tsv, groups.tsv, genes.tsv, and short tables for the terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 
-from gexpr.evaluation.evaluate import Evaluation, Metric
+from gexpr.evaluation.bins import Metric
+from gexpr.evaluation.evaluate import Evaluation
+from gexpr.evaluation.groups import Group
 from gexpr.writers.output import AtomicOutput
+
+MAX_LISTED = 30
+"""Most tracks of which :func:`summary_lines` lists each."""
 
 
 def _write(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> None:
@@ -29,6 +34,19 @@ def write_metrics(path: str | os.PathLike[str], evaluations: Sequence[Evaluation
     for evaluation in evaluations:
         for row in evaluation.metrics:
             rows.append([*row[:6], f"{row.value:.6g}", str(row.n)])
+    _write(path, rows)
+
+
+def write_groups(path: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
+    """Write the statistics by assay, one line a group; columns are the fields of :class:`Group`.
+
+    An existing file is replaced.
+    """
+    rows: list[Sequence[str]] = [Group._fields]
+    for evaluation in evaluations:
+        rows += [
+            [*row[:6], str(row.tracks), *(f"{value:.6g}" for value in row[7:])] for row in evaluation.groups
+        ]
     _write(path, rows)
 
 
@@ -68,27 +86,53 @@ def _cell(value: float | None) -> str:
     return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
+def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Rows as lines, the first ``left`` columns aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
 def summary_lines(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Pearson correlations side by side: one line a level, track or condition, one column a source."""
+    """Pearson correlations side by side: one line a level, track or condition, one column a source.
+
+    Bins of more than :data:`MAX_LISTED` tracks are left to :func:`group_lines`; no line at all where
+    there is nothing else.
+    """
     sources = [evaluation.source for evaluation in evaluations]
     table: dict[tuple[str, str, str], dict[str, float]] = {}
     counts: dict[tuple[str, str, str], int] = {}
     for evaluation in evaluations:
+        many = len(evaluation.tracks) > MAX_LISTED
         for row in evaluation.metrics:
-            if row.statistic == "pearson":
+            if row.statistic == "pearson" and not (many and row.level.startswith("bin")):
                 key = row.level, row.name, row.transform
                 table.setdefault(key, {})[evaluation.source] = row.value
                 counts.setdefault(key, row.n)
+    if not table:
+        return []
     rows = [["level", "track or condition", "transform", "n", *sources]]
     last = {"gene": 1, "difference": 2}
     for key, values in sorted(table.items(), key=lambda item: last.get(item[0][0], 0)):
         rows.append([*key, f"{counts[key]:,}", *(_cell(values.get(source)) for source in sources)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for line in rows:
-        cells = [
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return _aligned(rows, 3)
+
+
+def group_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Pearson correlations by assay, of evaluations with several assays or too many tracks to list."""
+    rows = [["source", "level", "assay", "transform", "tracks", "mean", "median", "min", "max"]]
+    for evaluation in evaluations:
+        groups = evaluation.groups
+        if len(evaluation.tracks) > MAX_LISTED or len({row.assay for row in groups}) > 1:
+            rows += [
+                [row.source, row.level, row.assay, row.transform, f"{row.tracks:,}", *map(_cell, row[7:])]
+                for row in groups
+                if row.statistic == "pearson"
+            ]
+    return _aligned(rows, 4) if len(rows) > 1 else []

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gexpr import logs
 from gexpr.errors import ConfigError, require
 from gexpr.evaluation import Density, Evaluation, difference_of
+from gexpr.evaluation.groups import assays_of
 
 SUFFIXES = (".png", ".svg", ".pdf")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
@@ -201,12 +202,70 @@ def difference_scatter(evaluation: Evaluation, difference: int, path: str | os.P
     return _save(figure, Path(path))
 
 
+def assay_scatter(evaluation: Evaluation, assay: str, path: str | os.PathLike[str]) -> Path:
+    """Picture of the bins of one assay's tracks, and of how their correlations are spread.
+
+    Args:
+        evaluation: window by window.
+        assay: one of ``evaluation.assay_densities``.
+        path: ``.png``, ``.svg`` or ``.pdf``.
+    """
+    figure, axes = _figure(2)
+    density = evaluation.assay_densities[assay]
+    draw_density(
+        figure,
+        axes[0],
+        density,
+        f"{int(density.counts.sum()):,} values, bins of {evaluation.bin_size} bp",
+        f"{evaluation.bin_unit} in {evaluation.bin_size} bp",
+        _sides(evaluation),
+    )
+    places = assays_of(evaluation.tracks)[assay]
+    names = {evaluation.tracks[place].id for place in places}
+    values = {
+        transform: np.array(
+            [
+                row.value
+                for row in evaluation.metrics
+                if (row.level, row.transform, row.statistic) == ("bin", transform, "pearson")
+                and row.name in names
+                and not np.isnan(row.value)
+            ]
+        )
+        for transform in ("raw", "log1p")
+    }
+    draw_correlations(axes[1], values, f"{len(places):,} tracks")
+    _title(figure, evaluation, assay)
+    return _save(figure, Path(path))
+
+
+def draw_correlations(axes: Any, values: dict[str, NDArray], title: str) -> None:
+    """Histograms of the tracks' Pearson's r, one outline a transform, with their medians as lines.
+
+    Args:
+        axes: matplotlib axes.
+        values: transform -> (tracks,) correlations.
+        title: line above the panel.
+    """
+    low = min([0.0, *(float(each.min()) for each in values.values() if len(each))])
+    edges = np.linspace(np.floor(low * 20) / 20, 1.0, 21 if low >= 0 else 41)
+    for (transform, each), color in zip(values.items(), (BLUE, ORANGE), strict=False):
+        if len(each):
+            label = f"{transform}, median {_r(float(np.median(each)))}"
+            axes.hist(each, bins=edges, histtype="step", color=color, linewidth=1.4, label=label)
+            axes.axvline(float(np.median(each)), color=color, linewidth=0.9, linestyle="--")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set(title=title, xlabel="Pearson's r over bins", ylabel="number of tracks", xlim=edges[[0, -1]])
+    if any(len(each) for each in values.values()):
+        axes.legend(frameon=False, fontsize="small")
+
+
 def draw_all(evaluation: Evaluation, folder: str | os.PathLike[str], suffix: str = ".png") -> list[Path]:
-    """Every condition's picture and every difference's, named after them; returns their paths.
+    """Every condition's picture, every difference's and every assay's, named after them; returns their paths.
 
     Of more than :data:`MAX_PICTURES` the first are drawn, with a warning.
     """
-    wanted: list[tuple[Callable[[Evaluation, int, Path], Path], int, str]] = [
+    wanted: list[tuple[Callable[[Evaluation, Any, Path], Path], int | str, str]] = [
         (condition_scatter, i, condition.name) for i, condition in enumerate(evaluation.conditions)
     ]
     if evaluation.genes is not None and len(evaluation.genes.genes):
@@ -214,6 +273,7 @@ def draw_all(evaluation: Evaluation, folder: str | os.PathLike[str], suffix: str
             (difference_scatter, i, f"difference {pair.name}")
             for i, pair in enumerate(evaluation.differences)
         ]
+    wanted += [(assay_scatter, assay, f"assay {assay}") for assay in evaluation.assay_densities]
     if len(wanted) > MAX_PICTURES:
         logs.warning(f"the first {MAX_PICTURES} of {len(wanted):,} pictures were drawn")
     names: list[str] = []
