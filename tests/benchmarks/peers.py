@@ -196,7 +196,7 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def write_json(path: str | None, record: dict[str, Any]) -> None:
+def write_json(path: str | Path | None, record: dict[str, Any]) -> None:
     """Write the record of a benchmark."""
     if path is not None:
         Path(path).write_text(json.dumps(record, indent=1) + "\n")
