@@ -1,4 +1,4 @@
-"""Enformer and Borzoi at full size, with drawn weights: convert, load, score and predict, with time and memory.
+"""Enformer and Borzoi at full size, drawn weights: convert, load, score, predict, with time and memory.
 
 The programs that such weights come from are instantiated and write their own state dicts, so
 enformer-pytorch and borzoi-pytorch have to be installed beside gexpr. Every step is one process, as a user
@@ -130,9 +130,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=("enformer", "borzoi"), help="one of the two")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--workdir", type=Path, help="keep the files here (6 GB); default: a temporary folder"
-    )
+    parser.add_argument("--workdir", type=Path, help="keep the files here (6 GB); default: temporary")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
