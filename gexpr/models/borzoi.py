@@ -1,13 +1,15 @@
-"""Borzoi: convolutions down to 128 bp, a transformer, and a U-Net back up to 32 bp.
+"""Borzoi: convolutions down to 128 bp, a transformer, and a U-Net back up to 32 bp. Also Flashzoi.
 
 Source: Linder et al., Nature Genetics 57:949 (2025); calico/baskerville (blocks.py, layers.py, seqnn.py).
 Its parameter files have conv_dna, res_tower, transformer_tower, unet_conv, Cropping1D, conv_nac.
+Flashzoi: johahi/borzoi-pytorch (pytorch_borzoi_transformer.py, FlashAttention).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from gexpr.models.base import (
     TrunkLayer,
     check_choice,
     check_int,
+    check_number,
     check_probability,
     int_tuple,
     predict_head,
@@ -40,6 +43,13 @@ from gexpr.models.layers import (
 EPSILON = 1e-3
 """Of all normalizations: Keras's default."""
 
+POSITIONS = ("central_mask", "rotary")
+
+FLASHZOI: dict[str, Any] = dict(
+    positions="rotary", key_size=192, key_value_heads=4, rotary_features=128, projection_bias=True
+)
+"""Settings that make a Borzoi a Flashzoi, whose attention the fused kernels can compute."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BorzoiConfig(ModelConfig):
@@ -51,7 +61,13 @@ class BorzoiConfig(ModelConfig):
         tower_kernel: width of the tower's convolutions.
         depth: transformer layers.
         attention_heads, key_size, value_size: ``value_size`` None for channels / ``attention_heads``.
+        key_value_heads: heads of keys and values, a divisor of ``attention_heads``; None for as many.
+        projection_bias: whether queries, keys and values have biases.
+        positions: ``central_mask`` (relative) or ``rotary``, as in Flashzoi (:data:`FLASHZOI`).
         relative_features: features of a distance, an even number.
+        rotary_features: how many numbers of a key, from its first, rotary positions turn, an even number;
+            None for all.
+        rotary_base: longest wavelength of rotary positions, in tokens, over 2 pi.
         feedforward_factor: inner width of the feed-forward layers, in channels.
         upsamplings: U-Net blocks, each of which doubles the resolution.
         upsampling_kernel: width of their separable convolutions.
@@ -72,7 +88,12 @@ class BorzoiConfig(ModelConfig):
     attention_heads: int = 8
     key_size: int = 64
     value_size: int | None = None
+    key_value_heads: int | None = None
+    projection_bias: bool = False
+    positions: str = "central_mask"
     relative_features: int = 32
+    rotary_features: int | None = None
+    rotary_base: float = 20_000.0
     feedforward_factor: int = 2
     upsamplings: int = 2
     upsampling_kernel: int = 3
@@ -101,6 +122,7 @@ class BorzoiConfig(ModelConfig):
         check_int("relative_features", self.relative_features, minimum=2)
         if self.relative_features % 2:
             raise ConfigError(f"relative_features is {self.relative_features}; it must be even")
+        self._check_attention()
         if not self.tower_channels:
             raise ConfigError("tower_channels is empty; the tower needs at least one block")
         if self.upsamplings > len(self.tower_channels):
@@ -116,6 +138,30 @@ class BorzoiConfig(ModelConfig):
         if self.context_length % self.token_size:
             raise ConfigError(
                 f"context_length {self.context_length} is not a multiple of a token's {self.token_size} bp"
+            )
+
+    def _check_attention(self) -> None:
+        check_choice("positions", self.positions, POSITIONS)
+        check_int("key_value_heads", self.key_value_heads, minimum=1, optional=True)
+        check_int("rotary_features", self.rotary_features, minimum=2, optional=True)
+        check_number("rotary_base", self.rotary_base, above=1)
+        if not isinstance(self.projection_bias, bool):
+            raise ConfigError(f"projection_bias is {self.projection_bias!r}; it must be true or false")
+        if self.attention_heads % self.key_value_head_count:
+            raise ConfigError(
+                f"key_value_heads is {self.key_value_heads}; it must divide attention_heads "
+                f"{self.attention_heads}"
+            )
+        if self.positions != "rotary":
+            if self.key_value_head_count != self.attention_heads:
+                raise ConfigError(
+                    f"key_value_heads is {self.key_value_heads}; with positions {self.positions!r} it must "
+                    f"be attention_heads, {self.attention_heads}"
+                )
+        elif self.rotary_feature_count % 2 or self.rotary_feature_count > self.key_size:
+            raise ConfigError(
+                f"rotary_features is {self.rotary_feature_count}; it must be even and at most key_size "
+                f"{self.key_size}"
             )
 
     @property
@@ -134,9 +180,14 @@ class BorzoiConfig(ModelConfig):
         return self.token_size // int(2**self.upsamplings)
 
     @property
-    def positions(self) -> str:
-        """Kind of positions in attention."""
-        return "central_mask"
+    def key_value_head_count(self) -> int:
+        """Heads of keys and values."""
+        return self.attention_heads if self.key_value_heads is None else self.key_value_heads
+
+    @property
+    def rotary_feature_count(self) -> int:
+        """Numbers of a key that rotary positions turn."""
+        return self.key_size if self.rotary_features is None else self.rotary_features
 
     @property
     def relative_feature_count(self) -> int:
@@ -152,11 +203,6 @@ class BorzoiConfig(ModelConfig):
     def attention(self) -> str:
         """How attention is computed."""
         return "auto"
-
-    @property
-    def rotary_base(self) -> float:
-        """Not used."""
-        return 10_000.0
 
     @property
     def gamma_normalization(self) -> str:

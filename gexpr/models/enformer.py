@@ -218,6 +218,21 @@ class EnformerConfig(ModelConfig):
             return self.relative_features
         return self.channels // self.attention_heads
 
+    @property
+    def key_value_head_count(self) -> int:
+        """Heads of keys and values."""
+        return self.attention_heads
+
+    @property
+    def rotary_feature_count(self) -> int:
+        """Numbers of a key that rotary positions turn."""
+        return self.key_size
+
+    @property
+    def projection_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return False
+
     def pattern(self, layer: int) -> BlockPattern | None:
         """Block pattern of one transformer layer; None where everything attends to everything."""
         return None
@@ -293,6 +308,12 @@ class _TransformerSettings(Protocol):
     def head_value_size(self) -> int: ...
 
     @property
+    def key_value_head_count(self) -> int: ...
+
+    @property
+    def projection_bias(self) -> bool: ...
+
+    @property
     def positions(self) -> str: ...
 
     @property
@@ -300,6 +321,9 @@ class _TransformerSettings(Protocol):
 
     @property
     def rotary_base(self) -> float: ...
+
+    @property
+    def rotary_feature_count(self) -> int: ...
 
     @property
     def gamma_normalization(self) -> str: ...
@@ -328,14 +352,20 @@ class Part(NamedTuple):
 
 
 class MultiheadAttention(nn.Module):
-    """Attention over (B, G + T, C) with G global tokens in front; see ``attention.attend``."""
+    """Attention over (B, G + T, C) with G global tokens in front; see ``attention.attend``.
+
+    Where keys and values have fewer heads than queries, heads side by side share one; then there are no
+    relative positions and no pattern.
+    """
 
     def __init__(self, config: _TransformerSettings, pattern: BlockPattern | None) -> None:
         super().__init__()
         self.heads = config.attention_heads
+        self.key_value_heads = config.key_value_head_count
         self.key_size = config.key_size
         self.positions = config.positions
         self.rotary_base = config.rotary_base
+        self.rotary_features = config.rotary_feature_count
         self.features = config.relative_feature_count
         self.gamma_normalization = config.gamma_normalization
         self.attention_dropout = config.attention_dropout
@@ -343,21 +373,23 @@ class MultiheadAttention(nn.Module):
         self.pattern = pattern
         self.tokens = 0 if pattern is None else pattern.global_tokens
         self.implementation = config.attention
-        keys, values = self.heads * config.key_size, self.heads * config.head_value_size
+        queries, bias = self.heads * config.key_size, config.projection_bias
         self._kept: tuple[tuple[object, ...], Tensor] | None = None
-        self.to_query = nn.Linear(config.channels, keys, bias=False)
-        self.to_key = nn.Linear(config.channels, keys, bias=False)
-        self.to_value = nn.Linear(config.channels, values, bias=False)
-        self.to_output = nn.Linear(values, config.channels)
+        self.to_query = nn.Linear(config.channels, queries, bias)
+        self.to_key = nn.Linear(config.channels, self.key_value_heads * config.key_size, bias)
+        self.to_value = nn.Linear(config.channels, self.key_value_heads * config.head_value_size, bias)
+        self.to_output = nn.Linear(self.heads * config.head_value_size, config.channels)
         if self.positions in RELATIVE_POSITIONS:
-            self.to_relative_key = nn.Linear(self.features, keys, bias=False)
+            self.to_relative_key = nn.Linear(self.features, queries, bias=False)
             self.content_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
             self.position_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
 
     def initialize(self) -> None:
-        """Published initialisation: variance scaling, and an output of zero."""
+        """Published initialisation: variance scaling, biases of one (Flashzoi), and an output of zero."""
         for layer in (self.to_query, self.to_key, self.to_value):
             init_variance_scaling_(layer.weight, layer.in_features)
+            if layer.bias is not None:
+                nn.init.ones_(layer.bias)
         if self.positions in RELATIVE_POSITIONS:
             init_variance_scaling_(self.to_relative_key.weight, self.to_relative_key.in_features)
             # Sonnet reads the shape (1, heads, 1, key_size) as a fan-in of heads
@@ -368,15 +400,20 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, x: Tensor, part: Part | None = None) -> Tensor:
         q = self._split(self.to_query(x)) * self.key_size**-0.5
-        k, v = self._split(self.to_key(x)), self._split(self.to_value(x))
+        k, v = (self._split(layer(x), self.key_value_heads) for layer in (self.to_key, self.to_value))
         relative = None
         if self.positions in RELATIVE_POSITIONS:
             relative = self.relative_bias(x.shape[1] - self.tokens, x, part)
         elif self.positions == "rotary":
             q, k = self._rotate(q, part), self._rotate(k, part)
+        if self.key_value_heads != self.heads:
+            # Heads that share keys are to attention one head with more queries: nothing is copied for it.
+            q = q.unflatten(1, (self.key_value_heads, -1)).flatten(2, 3)
         mixed = attend(
             q, k, v, self.pattern, relative, self.attention_dropout, self.training, self.implementation
         )
+        if self.key_value_heads != self.heads:
+            mixed = mixed.unflatten(2, (-1, x.shape[1])).flatten(1, 2)
         return self.to_output(mixed.transpose(1, 2).flatten(2))
 
     def keys_and_values(self, x: Tensor, part: Part) -> Tensor:
@@ -457,12 +494,12 @@ class MultiheadAttention(nn.Module):
     def _rotate_bins(self, x: Tensor, part: Part | None) -> Tensor:
         length = x.shape[2]
         window, start = (length, 0) if part is None else part
-        angles = rotary_angles(window, self.key_size, self.rotary_base, x.dtype, x.device)
+        angles = rotary_angles(window, self.rotary_features, self.rotary_base, x.dtype, x.device)
         cosine, sine = (each[start : start + length] for each in angles)
         return rotate(x, cosine, sine)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _split(self, x: Tensor, heads: int | None = None) -> Tensor:
+        return x.unflatten(-1, (heads or self.heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

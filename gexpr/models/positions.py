@@ -100,27 +100,31 @@ def _cached_central_mask(length: int, features: int, dtype: torch.dtype, device:
 
 
 def rotary_angles(
-    length: int, key_size: int, base: float, dtype: torch.dtype, device: torch.device | str = "cpu"
+    length: int, features: int, base: float, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for :func:`rotate`, each (T, key_size / 2).
+    """Cosines and sines for :func:`rotate`, each (T, features / 2).
 
     Position 0 is the middle of the sequence, so that global tokens, which are not rotated, sit there.
     """
-    return _cached_angles(length, key_size, base, dtype, str(device))
+    return _cached_angles(length, features, base, dtype, str(device))
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # cached: must serve training too
 def _cached_angles(
-    length: int, key_size: int, base: float, dtype: torch.dtype, device: str
+    length: int, features: int, base: float, dtype: torch.dtype, device: str
 ) -> tuple[Tensor, Tensor]:
-    frequency = base ** (-torch.arange(0, key_size, 2, dtype=torch.float64) / key_size)
+    frequency = base ** (-torch.arange(0, features, 2, dtype=torch.float64) / features)
     position = torch.arange(length, dtype=torch.float64) - length // 2
     angle = position[:, None] * frequency
     return angle.cos().to(device=device, dtype=dtype), angle.sin().to(device=device, dtype=dtype)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate the two halves of the last axis against each other: (..., T, key_size) -> same shape."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    """Rotate numbers of the last axis against each other: (..., T, key_size) -> same shape.
+
+    With ``cosine`` and ``sine`` (T, n) the first n against the next n; what comes after stays as it is.
+    """
+    count = cosine.shape[-1]
+    first, second, rest = x[..., :count], x[..., count : 2 * count], x[..., 2 * count :]
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1)

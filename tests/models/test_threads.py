@@ -22,10 +22,15 @@ def drawn(architecture, **settings):
     return model
 
 common = dict(context_length=4096, target_length=200, heads={"tracks": 3})
+borzoi = dict(**common, stem_channels=40, tower_channels=(44, 52, 64), depth=2, attention_heads=4,
+              key_size=16, relative_features=8, final_channels=50)
 models = {
     "yeast-tss": checkpoints.load("yeast-tss"),
     "enformer": drawn("enformer", **common, channels=96, num_downsamples=4, divisible_by=8, depth=2,
                       attention_heads=4, key_size=8, dilated_layers=3),
+    "borzoi": drawn("borzoi", **borzoi),
+    "flashzoi": drawn("borzoi", **borzoi, positions="rotary", key_value_heads=2, rotary_features=4,
+                      projection_bias=True),
     "basenji": drawn("basenji", **common, stem_channels=48, num_downsamples=4, tower_start=56,
                      dilated_layers=5, dilated_channels=32, final_channels=100),
 }
