@@ -32,7 +32,6 @@ class WindowedDataset(Protocol):
     Attributes:
         path: file or folder, for messages.
         tracks: of the targets, in the order of their last axis; empty where the dataset does not name them.
-        track_count: number of tracks.
         context_length: bases of a window.
         bin_size: bases of a bin.
         target_length: bins of a window that have targets, in the middle of its context.
@@ -47,7 +46,9 @@ class WindowedDataset(Protocol):
     crop: int
 
     @property
-    def track_count(self) -> int: ...
+    def track_count(self) -> int:
+        """Number of tracks."""
+        ...
 
     @property
     def splits(self) -> tuple[str, ...]:
