@@ -234,7 +234,7 @@ def assay_scatter(evaluation: Evaluation, assay: str, path: str | os.PathLike[st
         )
         for transform in ("raw", "log1p")
     }
-    draw_correlations(axes[1], values, f"{len(places):,} tracks")
+    draw_correlations(axes[1], values, f"{len(places):,} track{'s' * (len(places) != 1)}")
     _title(figure, evaluation, assay)
     return _save(figure, Path(path))
 

@@ -13,6 +13,7 @@ from gexpr.evaluation import Density, Evaluation, Genes, GeneValues, Metric, Pro
 from gexpr.evaluation.conditions import Condition
 from gexpr.evaluation.evaluate import Difference
 from gexpr.report import scatter
+from gexpr.results import Track
 
 
 def _evaluation(genes: int = 40, names: tuple[str, str] = ("wild type", "heat")) -> Evaluation:
@@ -74,6 +75,34 @@ def test_labels_name_units_and_numbers(tmp_path: Path) -> None:
     assert "heat - wild type" in text
     assert "r = undefined" in text
     assert "predicted difference of ln(1 + counts)" in text
+
+
+def test_assays_show_values_and_the_spread_of_correlations(tmp_path: Path) -> None:
+    evaluation = _evaluation()
+    evaluation.conditions, evaluation.differences, evaluation.densities = [], [], []
+    evaluation.genes = None
+    evaluation.tracks = [Track(i, f"t{i}", f"t{i}", assay) for i, assay in enumerate(("CAGE", "CAGE", "RNA"))]
+    for i, r in enumerate((-0.3, 0.5, float("nan"))):
+        evaluation.metrics += [
+            Metric("model", "test", "bin", f"t{i}", name, "pearson", r, 9) for name in ("raw", "log1p")
+        ]
+    density = Density()
+    density.update(np.arange(70.0), np.arange(70.0))
+    evaluation.assay_densities = {"CAGE": density, "RNA": Density()}
+    paths = scatter.draw_all(evaluation, tmp_path, ".svg")
+    assert [path.name for path in paths] == ["model_assay_CAGE.svg", "model_assay_RNA.svg"]
+    text = _text(paths[0])
+    for part in (
+        "CAGE",
+        "70 values, bins of 16 bp",
+        "2 tracks",
+        "raw, median 0.100",
+        "Pearson's r over bins",
+    ):
+        assert part in text
+    # A constant track has no correlation, and no value was collected.
+    assert "1 track" in _text(paths[1]) and "1 tracks" not in _text(paths[1])
+    assert "median" not in _text(paths[1])
 
 
 def test_replicates_are_not_called_predictions(tmp_path: Path) -> None:
