@@ -85,6 +85,12 @@ from gexpr.scoring.definitions import (
     help="Longer alleles get the status too_long.",
 )
 @click.option(
+    "--symbolic",
+    is_flag=True,
+    help="Score structural alleles too: <DEL>, <DUP> (in tandem) and <INV> by SVLEN or END, <INS> by its "
+    "sequence in INFO.",
+)
+@click.option(
     "--max-ref-mismatch",
     type=click.FloatRange(0, 1),
     default=0.10,
@@ -127,6 +133,7 @@ def command(
     dtype: str,
     long: bool,
     max_allele_length: int,
+    symbolic: bool,
     max_ref_mismatch: float,
     allow_unknown_contigs: bool,
     contig_aliases: str | None,
@@ -190,6 +197,7 @@ def command(
         window_rule=window_rule,
         engine=engine,
         max_allele_length=max_allele_length,
+        symbolic=symbolic,
         max_ref_mismatch=max_ref_mismatch,
         allow_unknown_contigs=allow_unknown_contigs,
         contig_aliases=contig_aliases,

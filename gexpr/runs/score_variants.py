@@ -76,6 +76,7 @@ class ScoreOptions(TaskOptions):
         engine: ``incremental`` or ``plain``.
         max_allele_length: bases; longer alleles get the status ``too_long``.
         max_ref_mismatch: the share of alleles that may disagree with the FASTA before the run stops.
+        symbolic: score structural alleles, see :func:`gexpr.variants.alleles.read_symbolic`.
         allow_unknown_contigs: run even when more alleles than that share lie on contigs that the FASTA lacks.
         format: ``hdf5``, ``tsv`` or None for the output's suffix.
         dtype: ``float32`` or ``float16``.
@@ -95,6 +96,7 @@ class ScoreOptions(TaskOptions):
     engine: str = "incremental"
     max_allele_length: int = 2000
     max_ref_mismatch: float = 0.10
+    symbolic: bool = False
     allow_unknown_contigs: bool = False
     format: str | None = None
     dtype: str = "float32"
@@ -236,7 +238,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             engine=options.engine,
             max_allele_length=limit,
         )
-        reader = AlleleReader(genome, contigs, limit)
+        reader = AlleleReader(genome, contigs, limit, options.symbolic)
         source = open_vcf(self.path, label=self.label)
         rows = VariantRows(source, reader)
         return _Opened(predictor, genome, source, reader, scorer, rows, DtypeCast(options.dtype))
@@ -260,6 +262,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "window_rule": options.window_rule.describe(opened.predictor.bin_size),
             "indel_method": realign.METHOD,
             "max_allele_length": opened.reader.max_allele_length,
+            "symbolic": options.symbolic,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),
             "dtype": options.dtype,
         }

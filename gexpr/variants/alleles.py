@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 import numpy as np
 
 from gexpr.errors import ConfigError
@@ -17,7 +20,7 @@ STATUS_MEANINGS: dict[str, str] = {
     "ok": "the allele can be scored",
     "missing_alt": "ALT is '.': the record has no alternate allele",
     "star_allele": "ALT is '*': the allele is missing because of an upstream deletion",
-    "symbolic_alt": "ALT is symbolic, such as <DEL>, <NON_REF> or <*>: it has no sequence",
+    "symbolic_alt": "ALT is symbolic, such as <DEL>, <NON_REF> or <*>, and not read as a sequence",
     "breakend": "ALT is a breakend, such as G]17:198982] or G.",
     "non_acgt_alt": "the trimmed ALT has a letter other than A, C, G, T",
     "ref_equals_alt": "REF and ALT are the same sequence",
@@ -33,6 +36,8 @@ STATUS_MEANINGS: dict[str, str] = {
 STATUSES: tuple[str, ...] = tuple(STATUS_MEANINGS)
 
 _ACGT = frozenset("ACGT")
+_COMPLEMENT = str.maketrans("ACGT", "TGCA")
+_SEQUENCE_KEYS = ("SVINSSEQ", "INSSEQ", "SEQ")
 _ACGT_CHARACTERS = str.maketrans("", "", "ACGT")
 
 
@@ -51,6 +56,53 @@ def _alt_status(alt: str) -> str | None:
     return None
 
 
+class _Segment(NamedTuple):
+    """What a symbolic allele means: ``kind`` of the change of bases ``start`` to ``end``, 0-based half-open.
+
+    ``inserted`` is the sequence of an insertion in front of ``start``.
+    """
+
+    kind: str
+    start: int
+    end: int
+    inserted: str = ""
+
+
+def read_symbolic(pos: int, alt: str, info: str, number: int) -> _Segment | None:
+    """What a symbolic allele means, by its type and INFO (VCF 4.5, section 5.4); None where that is not said.
+
+    ``<DEL>``, ``<DUP>`` and ``<INV>``, with any subtype, change the bases behind POS: as many as this
+    allele's SVLEN says, whatever its sign, or those up to END. ``<INS>`` needs its sequence in INFO
+    (SVINSSEQ, INSSEQ or SEQ).
+
+    Args:
+        pos: POS, 1-based: the base before the change.
+        alt: the allele.
+        info: INFO of its record.
+        number: which of the record's ALTs it is, from 0.
+    """
+    kind = re.sub(r"^<([A-Z]+)(:[^<>]*)?>$", r"\1", alt.upper())
+    fields = dict(entry.partition("=")[::2] for entry in info.split(";"))
+
+    def of_allele(name: str) -> str:
+        values = fields.get(name, "").split(",")
+        return values[number] if number < len(values) else ""
+
+    if kind == "INS":
+        sequence = next((of_allele(name) for name in _SEQUENCE_KEYS if of_allele(name) not in ("", ".")), "")
+        return _Segment(kind, pos, pos, sequence.upper()) if sequence else None
+    if kind not in ("DEL", "DUP", "INV"):
+        return None
+    length, end = of_allele("SVLEN"), fields.get("END", "")
+    if re.fullmatch(r"-?\d{1,12}", length):
+        size = abs(int(length))
+    elif re.fullmatch(r"\d{1,12}", end):
+        size = int(end) - pos
+    else:
+        return None
+    return _Segment(kind, pos, pos + size) if size > 0 else None
+
+
 class AlleleReader:
     """Splits records into alleles, normalizes them and checks them against the FASTA.
 
@@ -58,17 +110,22 @@ class AlleleReader:
         fasta: the reference.
         contigs: finds the FASTA's contig of a CHROM.
         max_allele_length: bases; an allele whose trimmed REF or ALT is longer gets ``too_long``.
+        symbolic: score symbolic alleles that :func:`read_symbolic` can read; the copy of a ``<DUP>`` is
+            inserted in tandem.
 
     Raises:
         ConfigError: ``max_allele_length`` is not positive.
     """
 
-    def __init__(self, fasta: Fasta, contigs: ContigMap, max_allele_length: int = 2000) -> None:
+    def __init__(
+        self, fasta: Fasta, contigs: ContigMap, max_allele_length: int = 2000, symbolic: bool = False
+    ) -> None:
         if max_allele_length < 1:
             raise ConfigError(f"max_allele_length is {max_allele_length}; it must be 1 or more")
         self.fasta = fasta
         self.contigs = contigs
         self.max_allele_length = max_allele_length
+        self.symbolic = symbolic
 
     def split(self, record: VcfRecord, first_row: int) -> list[Variant]:
         """One Variant for each ALT, in order, with rows ``first_row``, ``first_row + 1``, …
@@ -77,10 +134,58 @@ class AlleleReader:
         ``ok`` are ``contig``, ``start``, ``norm_ref`` and ``norm_alt`` set.
         """
         contig = self.contigs.resolve(record.chrom)
-        return [self._variant(record, alt, first_row + i, contig) for i, alt in enumerate(record.alts)]
+        found = []
+        for number, alt in enumerate(record.alts):
+            segment = None
+            if self.symbolic and "<" in alt:
+                segment = read_symbolic(record.pos, alt, record.info, number)
+            if segment is None:
+                found.append(self._variant(record, alt, first_row + number, contig))
+            else:
+                found.append(self._structural(record, alt, first_row + number, contig, segment))
+        return found
+
+    def _structural(
+        self, record: VcfRecord, alt: str, row: int, contig: str | None, segment: _Segment
+    ) -> Variant:
+        """The Variant of a symbolic allele whose sequence is known."""
+        line, chrom, pos, identifier, ref = record[:5]
+
+        def refused(status: str) -> Variant:
+            return Variant(row, line, chrom, pos, identifier, ref, alt, status)
+
+        if contig is None:
+            return refused("contig_not_in_fasta")
+        # POS 0 is the telomere; the change is that of the first bases.
+        first = max(pos - 1, 0)
+        if max(segment.end, first + len(ref) if pos else 0) > self.fasta.lengths[contig]:
+            return refused("past_contig_end")
+        # REF is but the base before the change, often N.
+        if pos and _differ(ref.upper(), self.fasta.fetch(contig, first, first + len(ref))):
+            return refused("ref_mismatch")
+        if max(segment.end - segment.start, len(segment.inserted)) > self.max_allele_length:
+            return refused("too_long")
+        if segment.inserted.translate(_ACGT_CHARACTERS):
+            return refused("non_acgt_alt")
+        bases = self.fasta.fetch(contig, segment.start, segment.end) if segment.end > segment.start else ""
+        if bases.translate(_ACGT_CHARACTERS):
+            return refused("non_acgt_ref")
+        start, old, new = segment.start, bases, segment.inserted
+        if segment.kind == "DUP":
+            old, new = "", bases
+        elif segment.kind == "INV":
+            new = bases.translate(_COMPLEMENT)[::-1]
+            if new == old:
+                return refused("ref_equals_alt")
+            start, old, new = trim(start, old, new)
+        if not (old and new):
+            start, old, new = left_align(
+                start, old, new, lambda low, high: self.fasta.fetch(contig, low, high)
+            )
+        return Variant(row, line, chrom, pos, identifier, ref, alt, "ok", contig, start, old, new)
 
     def _variant(self, record: VcfRecord, alt: str, row: int, contig: str | None) -> Variant:
-        line, chrom, pos, identifier, ref, _ = record
+        line, chrom, pos, identifier, ref = record[:5]
         upper_ref, upper_alt = ref.upper(), alt.upper()
         start = pos - 1
         if len(ref) == 1 == len(alt) and upper_ref in _ACGT and upper_alt in _ACGT and ref != alt:
@@ -134,12 +239,17 @@ class AlleleReader:
         found = self.fasta.fetch(contig, start, start + len(ref))
         if found == ref and not norm_ref.translate(_ACGT_CHARACTERS):
             return None
-        if any(a != b and a in _ACGT and b in _ACGT for a, b in zip(ref, found, strict=True)):
+        if _differ(ref, found):
             return "ref_mismatch"
         low = norm_start - start
         if set(norm_ref) - _ACGT or set(found[low : low + len(norm_ref)]) - _ACGT:
             return "non_acgt_ref"
         return None
+
+
+def _differ(ref: str, found: str) -> bool:
+    """Whether two sequences differ; letters other than ACGT fit anything."""
+    return any(a != b and a in _ACGT and b in _ACGT for a, b in zip(ref, found, strict=True))
 
 
 def reference_codes(

@@ -1,4 +1,6 @@
-"""The first five columns of a BCF 2 file, in plain Python (section 6 of the VCF specification).
+"""The first five columns of a BCF 2 file, and INFO of symbolic alleles, in plain Python.
+
+Section 6 of the VCF specification.
 
 Every length is checked against what is there, so a damaged file is an InputError.
 """
@@ -88,10 +90,14 @@ class BcfReader:
             self._fail("the header does not end with a #CHROM line")
         return lines
 
-    def records(self) -> Iterator[tuple[str, int, str, str, tuple[str, ...]]]:
-        """CHROM, POS (1-based), ID, REF, ALTs of every record, from the start of the file."""
+    def records(self) -> Iterator[tuple[str, int, str, str, tuple[str, ...], str]]:
+        """CHROM, POS (1-based), ID, REF, ALTs of every record, from the start of the file.
+
+        Last comes INFO of a record with a symbolic ALT: ``KEY=VALUE`` of whole numbers and texts.
+        """
         header = self.header_lines()
         contigs = _contigs(header)
+        keys = _keys(header)
         samples = max(len(header[-1].split("\t")) - 9, 0)
         number = 0
         while not self._ended():
@@ -103,7 +109,7 @@ class BcfReader:
             shared = self._take(shared_size, what)
             self._take(individual_size, what)
             contig, pos, _, _, alleles, sample_count = struct.unpack_from("<iiifII", shared)
-            count = alleles >> 16
+            count, infos = alleles >> 16, alleles & 0xFFFF
             if contig not in contigs:
                 self._fail(f"{what} is on contig number {contig}, which the header lacks")
             if sample_count & 0xFFFFFF != samples:
@@ -120,7 +126,56 @@ class BcfReader:
             identifier, ref, *alts = texts
             if not ref or "" in alts:
                 self._fail(f"{what} has an empty allele")
-            yield contigs[contig], pos + 1, identifier or ".", ref, tuple(alts) or (".",)
+            info = ""
+            if any("<" in alt for alt in alts):
+                _, at = self._typed(shared, at, what)
+                info = self._info(shared, at, infos, keys, what)
+            yield contigs[contig], pos + 1, identifier or ".", ref, tuple(alts) or (".",), info
+
+    def _info(self, data: bytes, at: int, count: int, keys: dict[int, str], what: str) -> str:
+        """INFO from behind FILTER, as text; floating-point values are left out."""
+        entries = []
+        for _ in range(count):
+            key, at = self._typed(data, at, what)
+            value, at = self._typed(data, at, what)
+            name = keys.get(int(key)) if re.fullmatch(r"-?\d+", key) else None
+            if name is None:
+                self._fail(f"{what} has an INFO key that the header lacks")
+            if value:
+                entries.append(f"{name}={value}")
+        return ";".join(entries)
+
+    def _typed(self, data: bytes, at: int, what: str) -> tuple[str, int]:
+        """A typed value of a record as VCF writes it, and the position behind it."""
+        try:
+            size, kind = data[at] >> 4, data[at] & 15
+            at += 1
+            if size == 15:
+                form, width = _INTEGERS[data[at] & 15]
+                if data[at] >> 4 != 1:
+                    raise KeyError
+                (size,) = struct.unpack_from(form, data, at + 1)
+                at += 1 + width
+            if size < 0:
+                raise KeyError
+            if kind in _INTEGERS:
+                form, width = _INTEGERS[kind]
+                if at + size * width > len(data):
+                    raise KeyError
+                numbers = struct.unpack_from(f"<{size}{form[1]}", data, at)
+                # The two lowest numbers mean a missing value and the end of the list.
+                lowest = -(1 << (8 * width - 1))
+                texts = [
+                    "." if number == lowest else str(number) for number in numbers if number != lowest + 1
+                ]
+                return ",".join(texts), at + size * width
+            width = {0: 0, 5: 4, 7: 1}[kind]
+            if at + size * width > len(data):
+                raise KeyError
+            text = to_text(data[at : at + size].rstrip(b"\0")) if kind == 7 else ""
+            return text, at + size * width
+        except (IndexError, KeyError, struct.error):
+            self._fail(f"{what} has a malformed FILTER or INFO")
 
     def _string(self, data: bytes, at: int, what: str) -> tuple[str, int]:
         """A typed string of a record and the position behind it."""
@@ -141,6 +196,16 @@ class BcfReader:
         if b"\0" in text:
             self._fail(f"{what} has a NUL byte in ID, REF or ALT")
         return to_text(text), at + size
+
+
+def _keys(header: list[str]) -> dict[int, str]:
+    """Number -> name in the dictionary of FILTER, INFO and FORMAT."""
+    names: dict[str, int] = {"PASS": 0}
+    for line in header:
+        if re.match(r"##(FILTER|INFO|FORMAT)=<", line) and (name := re.search(r"[<,]ID=([^,>]+)", line)):
+            index = re.search(r"[<,]IDX=(\d{1,9})[,>]", line)
+            names.setdefault(name.group(1), int(index.group(1)) if index else len(names))
+    return {number: name for name, number in names.items()}
 
 
 def _contigs(header: list[str]) -> dict[int, str]:

@@ -29,6 +29,7 @@ class VcfRecord(NamedTuple):
     """One record. ``line`` is its 1-based line in a text VCF, its 1-based number among the records of a BCF.
 
     Everything is spelt as in the file; an empty ID is ``.``; a record without ALT has ``alts == (".",)``.
+    ``info`` is INFO of a record with a symbolic ALT; of other records it is not read.
     """
 
     line: int
@@ -37,6 +38,7 @@ class VcfRecord(NamedTuple):
     id: str
     ref: str
     alts: tuple[str, ...]
+    info: str = ""
 
 
 class VcfSource:
@@ -160,7 +162,7 @@ class VcfSource:
                     self._reject_columns(line, number, complete)
                 if blank:
                     raise InputError("a blank line between records", path=self.path, line=blank)
-                chrom, pos, id_, ref, alt, _ = line.split("\t", 5)
+                chrom, pos, id_, ref, alt, rest = line.split("\t", 5)
                 if stray and "\r" in chrom + id_ + ref + alt:
                     raise InputError(
                         "a carriage return inside the line: line ends are mixed up, or the file is damaged",
@@ -169,8 +171,11 @@ class VcfSource:
                     )
                 if not pos.isdecimal() or len(pos) > _MAX_DIGITS or not chrom or not ref or not alt:
                     self._reject_fields(chrom, pos, ref, alt, number)
+                info = rest.split("\t", 3)[2].rstrip("\r") if "<" in alt else ""
                 if not line.isascii():
-                    chrom, id_, ref, alt = (to_text(x.encode("latin-1")) for x in (chrom, id_, ref, alt))
+                    chrom, id_, ref, alt, info = (
+                        to_text(x.encode("latin-1")) for x in (chrom, id_, ref, alt, info)
+                    )
                 if "," in alt:
                     alts = tuple(alt.split(","))
                     if "" in alts:
@@ -179,7 +184,7 @@ class VcfSource:
                     alts = (alt,)
                 if not complete:
                     self.open_end = number
-                yield VcfRecord(number, chrom, int(pos), id_ or ".", ref, alts)
+                yield VcfRecord(number, chrom, int(pos), id_ or ".", ref, alts, info)
 
     @staticmethod
     def _has_stray_return(lines: list[str]) -> bool:

@@ -72,7 +72,7 @@ def test_every_option() -> None:
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
         "--shifts -1,0,1 --no-unsquash --batch-size 3 --auto-batch --device cuda:1 --precision tf32 "
         "--threads 2 --average scores --dtype float16 --long "
-        "--max-allele-length 50 --max-ref-mismatch 0.5 --allow-unknown-contigs "
+        "--max-allele-length 50 --symbolic --max-ref-mismatch 0.5 --allow-unknown-contigs "
         "--contig-aliases names.tsv --top 7 --strict --run-dir work --block-rows 9 --restart --keep-run "
         "--force --workers 3 --cluster local --quiet -"
     )
@@ -102,6 +102,7 @@ def test_every_option() -> None:
             mask=Mask(250),
             average="scores",
             max_allele_length=50,
+            symbolic=True,
             max_ref_mismatch=0.5,
             allow_unknown_contigs=True,
             contig_aliases="names.tsv",
@@ -223,6 +224,36 @@ def test_tracks_are_columns(folder: Path) -> None:
     everything = [line.split("\t") for line in score(folder, "-").stdout.splitlines()]
     chosen = [line.split("\t") for line in score(folder, "-", "-t", "count_G,0").stdout.splitlines()]
     assert [row[6:] for row in chosen] == [[row[8], row[6]] for row in everything]
+
+
+def test_structural_alleles_score_as_the_plain_ones_of_their_sequence(folder: Path) -> None:
+    name, *parts = (folder / "g.fa").read_text().split()
+    name, bases = name[1:], "".join(parts)
+    pos, size = 700, 12
+    anchor, segment = bases[pos - 1].upper(), bases[pos : pos + size].upper()
+    inverted = segment[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    pairs = [
+        ("<DEL>", f"SVLEN=-{size}", anchor + segment, anchor),
+        ("<DUP:TANDEM>", f"END={pos + size}", anchor, anchor + segment),
+        ("<INV>", f"END={pos + size}", anchor + segment, anchor + inverted),
+        ("<INS>", "SVINSSEQ=TTGCA", anchor, anchor + "TTGCA"),
+    ]
+    lines = ["##fileformat=VCFv4.2", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    for alt, info, plain_ref, plain_alt in pairs:
+        lines.append(f"{name}\t{pos}\t.\t{anchor}\t{alt}\t.\t.\t{info}")
+        lines.append(f"{name}\t{pos}\t.\t{plain_ref}\t{plain_alt}\t.\t.\t.")
+    (folder / "sv.vcf").write_text("\n".join(lines) + "\n")
+
+    def table(*arguments: str) -> list[list[str]]:
+        result = score(folder, "-", *arguments, vcf="sv.vcf")
+        return [line.split("\t") for line in result.stdout.splitlines()[1:]]
+
+    rows = table("--symbolic")
+    assert [row[5] for row in rows] == ["ok"] * len(rows)
+    for structural, plain in zip(rows[::2], rows[1::2], strict=True):
+        assert structural[6:] == plain[6:]
+        assert any(float(value) for value in plain[6:])
+    assert [row[5] for row in table()] == ["symbolic_alt", "ok"] * len(pairs)
 
 
 def test_strict_exits_with_3_and_a_complete_output(folder: Path, tmp_path: Path) -> None:
