@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -128,7 +129,7 @@ class Density:
         self.counts += np.bincount(cells, minlength=self.CELLS**2).reshape(self.counts.shape)
 
     def _cell(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
-        scaled = np.log10(1.0 + np.maximum(values.ravel(), 0.0)) * (self.CELLS / self.LIMIT)
+        scaled = _log1p(values.ravel()) * (self.CELLS / (self.LIMIT * math.log(10.0)))
         return np.minimum(scaled.astype(np.int64), self.CELLS - 1)
 
     @property

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 FLAT = 1e-24
 """A variance below this share of the mean square is taken for rounding error of a constant."""
 
+_COLUMNS = 64
+"""Columns that are worked on at once, so that a block of them stays in the processor's cache."""
+
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson correlation of two (n,) arrays; NaN when either is constant or n < 2."""
@@ -54,18 +57,27 @@ class Moments:
         rows = len(measured)
         if not rows:
             return
-        block = np.stack([measured, predicted]).astype(np.float64)
-        residual = np.square(block[0] - block[1]).sum(axis=0)
+        for first in range(0, measured.shape[1], _COLUMNS):
+            columns = slice(first, first + _COLUMNS)
+            self._update(columns, measured[:, columns], predicted[:, columns])
+        self.n += rows
+
+    def _update(
+        self, columns: slice, measured: NDArray[np.floating], predicted: NDArray[np.floating]
+    ) -> None:
+        rows = len(measured)
+        block = np.empty((2, *measured.shape))
+        block[0], block[1] = measured, predicted
+        residual = block[0] - block[1]
         mean = block.mean(axis=1)
         block -= mean[:, None]
         total = self.n + rows
-        shift = mean - self._mean
+        shift = mean - self._mean[:, columns]
         weight = self.n * rows / total
-        self._squares += np.square(block).sum(axis=1) + weight * np.square(shift)
-        self._product += (block[0] * block[1]).sum(axis=0) + weight * shift[0] * shift[1]
-        self._residual += residual
-        self._mean += shift * (rows / total)
-        self.n = total
+        self._squares[:, columns] += np.einsum("sij,sij->sj", block, block) + weight * np.square(shift)
+        self._product[columns] += np.einsum("ij,ij->j", block[0], block[1]) + weight * shift[0] * shift[1]
+        self._residual[columns] += np.einsum("ij,ij->j", residual, residual)
+        self._mean[:, columns] += shift * (rows / total)
 
     def _variation(self, side: int) -> NDArray[np.float64]:
         squares = self._squares[side]

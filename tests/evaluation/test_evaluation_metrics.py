@@ -42,6 +42,18 @@ def test_blocks_give_the_values_of_the_whole(cuts: list[int]) -> None:
     np.testing.assert_allclose(moments.r_squared(), 1 - residual / total, rtol=1e-9)
 
 
+def test_many_columns_do_not_mix() -> None:
+    generator = np.random.default_rng(2)
+    x = generator.gamma(1, 3, (90, 150)).astype(np.float32)
+    y = (x + generator.normal(0, 2, x.shape)).astype(np.float32)
+    moments = Moments(150)
+    for rows in (slice(0, 40), slice(40, 90)):
+        moments.update(x[rows], y[rows])
+    for i in (0, 63, 64, 128, 149):
+        assert moments.pearson()[i] == pytest.approx(pearson(x[:, i], y[:, i]), abs=1e-12)
+        assert moments.r_squared()[i] == pytest.approx(r_squared(x[:, i], y[:, i]), abs=1e-12)
+
+
 def test_undefined_is_nan() -> None:
     assert math.isnan(pearson([1, 2, 3], [0.1, 0.1, 0.1]))
     assert math.isnan(r_squared([0.1, 0.1, 0.1], [1, 2, 3]))
