@@ -75,7 +75,8 @@ def tracks(function: Command) -> Command:
         "-t",
         metavar="LIST",
         help="Tracks to use, separated by commas: ids, labels, patterns such as '*diamide*', indices or "
-        "ranges such as 0-3.  [default: all of the model's first head]",
+        "ranges such as 0-3, assay:DNASE, cell:K562, re:EXPR (regular expression), @FILE (one of these a "
+        "line); '^' before any of these leaves out.  [default: all of the model's first head]",
     )(function)
 
 

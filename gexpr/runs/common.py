@@ -25,8 +25,8 @@ from gexpr.results import Track
 from gexpr.runs.blocks import BlockTask
 from gexpr.runs.control import RunOptions
 from gexpr.scoring.devices import device_kind, resolve_device, resolve_devices
-from gexpr.scoring.predictor import Predictor, model_tracks
-from gexpr.scoring.tracks import select_tracks
+from gexpr.scoring.predictor import Predictor, default_tracks, model_tracks
+from gexpr.scoring.tracks import Selection, name_places, read_selection, select_tracks
 from gexpr.writers.parts import Part
 
 DTYPES = ("float32", "float16")
@@ -40,7 +40,7 @@ class ModelOptions(NamedTuple):
     """
 
     checkpoint: str
-    tracks: str | None = None
+    tracks: str | Selection | None = None
     reverse_complement: bool = True
     shifts: tuple[int, ...] = (0,)
     batch_size: int | None = None
@@ -146,7 +146,7 @@ def open_predictor(options: ModelOptions) -> Predictor:
             raise ConfigError(f"threads must be at least 1, not {options.threads}")
         torch.set_num_threads(options.threads)
     model: SequenceModel = checkpoints.load(options.checkpoint, device)
-    tracks = select_tracks(model_tracks(model), options.tracks) if options.tracks else None
+    tracks = select_tracks(model_tracks(model), options.tracks, default_tracks(model))
     return Predictor(
         model,
         tracks=tracks,
@@ -176,7 +176,7 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "checkpoint_sha256": info.weights_sha256,
         "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "architecture": info.architecture,
-        "tracks": name_tracks(predictor.tracks),
+        "tracks": name_places(track.index for track in predictor.tracks),
         "reverse_complement": predictor.reverse_complement,
         "shifts": ",".join(map(str, predictor.shifts)),
         "unsquash": predictor.unsquash,
@@ -189,20 +189,6 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "target_length": predictor.target_length,
         "model_bin_size": predictor.bin_size,
     }
-
-
-def name_tracks(tracks: Sequence[Track], limit: int = 1000) -> str:
-    """``0-3,7``: indices of tracks in their order; number and digest where that text exceeds ``limit``."""
-    runs: list[list[int]] = []
-    for track in tracks:
-        if runs and track.index == runs[-1][1] + 1:
-            runs[-1][1] = track.index
-        else:
-            runs.append([track.index, track.index])
-    text = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
-    if len(text) <= limit:
-        return text
-    return f"{len(tracks)} tracks, SHA-256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def describe_fasta(fasta: Fasta) -> dict[str, Any]:
@@ -256,10 +242,18 @@ class TaskOptions:
     Args:
         model: checkpoint, tracks, strands, shifts, batch, device and precision.
         contig_aliases: a table of contig names, or None.
+
+    Raises:
+        InputError: a file of tracks cannot be read.
     """
 
     model: ModelOptions
     contig_aliases: str | None = None
+
+    def __post_init__(self) -> None:
+        # Files of tracks are read once: a pipe has nothing for a second process.
+        model = self.model._replace(tracks=read_selection(self.model.tracks))
+        object.__setattr__(self, "model", model)
 
 
 Options = TypeVar("Options", bound=TaskOptions)

@@ -69,6 +69,7 @@ class PredictOptions(TaskOptions):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         DtypeCast(self.dtype)
 
 

@@ -105,6 +105,7 @@ class ScoreOptions(TaskOptions):
     strict: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "statistics", tuple(canonical_statistic(name) for name in self.statistics))
         if self.engine not in ENGINES:
             raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
