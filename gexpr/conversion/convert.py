@@ -6,36 +6,31 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
 
 from gexpr import checkpoints
 from gexpr.checkpoints.tf_bundle import TensorBundle
 from gexpr.checkpoints.weights import brief
-from gexpr.conversion import baskerville, borzoi_pytorch, enformer
-from gexpr.conversion.adapter import Dropped, Source, take_in
+from gexpr.conversion import basenji, baskerville, borzoi_pytorch, enformer, keras
+from gexpr.conversion.adapter import Dropped, Place, Source, take_in
+from gexpr.conversion.kinds import CHOICES, KINDS
 from gexpr.datasets.basenji import TargetRow, as_tracks, read_targets
 from gexpr.errors import CheckpointError, ConfigError
-from gexpr.models.base import SequenceModel, parameter_count
+from gexpr.models.base import SequenceModel, on_meta_device, parameter_count
+from gexpr.models.basenji import Basenji, BasenjiConfig
 from gexpr.models.borzoi import Borzoi, BorzoiConfig
 from gexpr.models.enformer import Enformer, EnformerConfig
 from gexpr.models.sparse_enformer import SparseEnformer, SparseEnformerConfig
 from gexpr.results import Track
 
-_ENFORMER = "that of the source; for DeepMind's weights cite Avsec et al., Nature Methods 18:1196 (2021)"
-_BORZOI = "that of the source; for Borzoi's weights cite Linder et al., Nature Genetics 57:949 (2025)"
-LICENSES = {
-    "baskerville": _BORZOI,
-    "borzoi-pytorch": _BORZOI,
-    "enformer-pytorch": _ENFORMER,
-    "enformer-sonnet": _ENFORMER,
-}
-"""What the model card says of the licence of the weights, by source."""
+if TYPE_CHECKING:
+    from typing import Unpack
 
-SOURCES = tuple(sorted(LICENSES))
+SOURCES = tuple(sorted(KINDS))
 
 
 class Converted(NamedTuple):
@@ -47,134 +42,192 @@ class Converted(NamedTuple):
     dropped: dict[str, str]
 
 
+class Options(TypedDict, total=False):
+    """What a source may be given besides its path; see :func:`convert`. None is the source's default."""
+
+    context_length: int | None
+    target_length: int | None
+    gamma_normalization: str | None
+    sparse: Mapping[str, Any] | None
+    params: str | os.PathLike[str] | None
+    squash: str | None
+    gelu: str | None
+
+
+class Found(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        model: on the meta device.
+        tensors: the source's.
+        places: where they go.
+        transform: what predictions of a track mean, from its line of the table of tracks.
+        notes: lines for the model card.
+        dropped: tensors that are left out.
+    """
+
+    model: SequenceModel
+    tensors: Source
+    places: Iterable[Place]
+    transform: Callable[[TargetRow], str]
+    notes: Sequence[str] = ()
+    dropped: Sequence[Dropped] = ()
+
+
 def convert(
     kind: str,
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     targets: Mapping[str | None, str] | None = None,
-    context_length: int | None = None,
-    target_length: int | None = None,
-    gamma_normalization: str = "positions",
-    sparse: Mapping[str, Any] | None = None,
-    params: str | os.PathLike[str] | None = None,
-    squash: str = "shifted",
+    license: str | None = None,
+    **options: Unpack[Options],
 ) -> Converted:
     """Make a checkpoint of weights that another program trained.
 
     Args:
         kind: one of :data:`SOURCES`.
-        source: ``enformer-pytorch``: a state dict (``.safetensors``, ``.bin``, ``.pt``) or a folder with one
-            and ``config.json``; ``enformer-sonnet``: a TensorFlow checkpoint, with or without ``.index``;
-            ``baskerville``: a Keras model as HDF5; ``borzoi-pytorch``: as enformer-pytorch.
+        source: ``enformer-pytorch``, ``borzoi-pytorch``: a state dict (``.safetensors``, ``.bin``, ``.pt``)
+            or a folder with one and ``config.json``; ``enformer-sonnet``: a TensorFlow checkpoint, with or
+            without ``.index``; ``baskerville``, ``basenji2``: a Keras model as HDF5.
         output: the checkpoint folder.
         targets: head -> Basenji's table of its tracks; None is the first head. The tracks of other heads
             are numbered.
-        context_length, target_length: bases in, bins out; None takes the published ones.
-        gamma_normalization: see :class:`gexpr.models.enformer.EnformerConfig`.
-        sparse: settings of the block pattern: the model becomes a ``sparse_enformer`` with the same weights.
-        params: baskerville's parameter file.
-        squash: how baskerville squashed the tracks, one of :data:`gexpr.conversion.baskerville.SQUASHES`.
+        license: what the model card says of the license of the weights; None for what is known of ``kind``.
+        options: settings of :class:`Options` that ``kind`` takes (:data:`gexpr.conversion.kinds.KINDS`):
+            ``context_length``, ``target_length``: bases in, bins out; None takes the published ones.
+            ``gamma_normalization``: see :class:`gexpr.models.enformer.EnformerConfig`.
+            ``sparse``: settings of the block pattern: the model becomes a ``sparse_enformer`` with the same
+            weights. ``params``: the parameter file of a Keras model. ``squash``, ``gelu``: how tracks were
+            squashed, and which approximation of GELU the program had
+            (:data:`gexpr.conversion.kinds.CHOICES`).
 
     Raises:
         CheckpointError: the source cannot be read, or is no such model.
         ConfigError: a setting that is not allowed.
         InputError: a fault in a table of tracks.
     """
-    if kind not in SOURCES:
+    if kind not in KINDS:
         raise ConfigError(f"unknown source {kind!r}; known are: {', '.join(SOURCES)}")
-    if kind == "baskerville":
-        return _convert_baskerville(source, output, params, targets or {}, squash)
-    if params is not None:
-        raise ConfigError(f"{kind} has no parameter file")
-    if kind == "borzoi-pytorch":
-        geometry = dict(context_length=context_length, target_length=target_length)
-        return _convert_borzoi_pytorch(source, output, targets or {}, squash, geometry)
-    changes = dict(
-        context_length=context_length, target_length=target_length, gamma_normalization=gamma_normalization
-    )
-    dropped: Sequence[Dropped] = ()
-    if kind == "enformer-pytorch":
-        tensors, config_file = open_state_dict(source)
-        tensors = enformer.without_aliases(tensors)
-        if target_length is None and config_file.get("target_length", -1) != -1:
-            changes["target_length"] = config_file["target_length"]
-        settings = enformer.pytorch_settings(tensors, **changes)
-        table = enformer.pytorch_places
-    else:
-        tensors = open_bundle(source)
-        settings = enformer.sonnet_settings(tensors, **changes)
-        table, dropped = enformer.sonnet_places, enformer.SONNET_DROPPED
-    config = EnformerConfig.from_dict(settings)
-    with torch.device("meta"):
-        model: Enformer
-        if sparse is None:
-            model = Enformer(config)
-        else:
-            model = SparseEnformer(SparseEnformerConfig.from_dict({**settings, **sparse}))
-    reasons = take_in(model, tensors, table(config), dropped)
-    tracks = _tracks(config.heads, targets or {}, transform_of)
-    more = [f"Gamma features of positions divided by their maximum over {config.gamma_normalization}."]
-    card = _card(kind, source, model, reasons, more, sparse is not None)
-    return _saved(kind, source, output, model, tracks, card, len(tensors) - len(reasons), reasons)
+    for name, value in options.items():
+        if value is not None and name not in KINDS[kind].options:
+            raise ConfigError(f"{kind} does not take {name}")
+        if name in CHOICES and value is not None and value not in CHOICES[name]:
+            raise ConfigError(f"{name} is {value!r}; it must be one of: {', '.join(CHOICES[name])}")
+    terms = KINDS[kind].license if license is None else " ".join(license.split())
+    if not terms:
+        raise ConfigError("the license is empty; leave it out for what is known of the source")
 
-
-def _convert_baskerville(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    params: str | os.PathLike[str] | None,
-    targets: Mapping[str | None, str],
-    squash: str,
-) -> Converted:
-    if params is None:
-        raise ConfigError("baskerville's weights need its parameter file (--params params.json)")
-    if squash not in baskerville.SQUASHES:
-        raise ConfigError(f"squash is {squash!r}; it must be one of: {', '.join(baskerville.SQUASHES)}")
-    tensors = baskerville.open_keras(source)
-    settings = baskerville.settings(baskerville.read_params(params), str(params))
-    settings["heads"] = baskerville.heads_in(tensors, settings)
-    config = BorzoiConfig.from_dict(settings)
-    with torch.device("meta"):
-        model = Borzoi(config)
-    reasons = take_in(model, tensors, baskerville.places(config, tensors))
-    tracks = _tracks(config.heads, targets, lambda row: baskerville.transform_of(row, squash))
-    more = [f"Squashed tracks are undone as {squash} (gexpr convert --squash)."] if targets else []
-    card = _card("baskerville", source, model, reasons, more)
-    return _saved("baskerville", source, output, model, tracks, card, len(tensors), reasons)
-
-
-def _convert_borzoi_pytorch(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    targets: Mapping[str | None, str],
-    squash: str,
-    geometry: Mapping[str, int | None],
-) -> Converted:
-    tensors, _ = open_state_dict(source)
-    config = BorzoiConfig.from_dict(borzoi_pytorch.settings(tensors, **geometry))
-    with torch.device("meta"):
-        model = Borzoi(config)
-    reasons = take_in(model, tensors, borzoi_pytorch.places(config), borzoi_pytorch.DROPPED)
-    tracks = _tracks(config.heads, targets, lambda row: baskerville.transform_of(row, squash))
-    more = [f"Squashed tracks are undone as {squash} (gexpr convert --squash)."] if targets else []
-    card = _card("borzoi-pytorch", source, model, reasons, more)
-    taken = len(tensors) - len(reasons)
-    return _saved("borzoi-pytorch", source, output, model, tracks, card, taken, reasons)
-
-
-def _saved(
-    kind: str,
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    model: SequenceModel,
-    tracks: Sequence[Track],
-    card: str,
-    taken: int,
-    dropped: dict[str, str],
-) -> Converted:
+    found = _FIND[kind](source, options)
+    model, tables = found.model, targets or {}
+    tracks = _tracks(model.config.heads, tables, found.transform)
+    dropped = take_in(model, found.tensors, found.places, found.dropped)
+    notes = [*found.notes, f"License of the weights: {terms}."]
+    card = _card(kind, source, model, dropped, notes)
     summary = {"converted_from": kind, "source": Path(source).name}
     folder = checkpoints.save(output, model, tracks, summary, card)
-    return Converted(folder, parameter_count(model), taken, dropped)
+    return Converted(folder, parameter_count(model), len(found.tensors) - len(dropped), dropped)
+
+
+def _enformer_pytorch(source: str | os.PathLike[str], options: Options) -> Found:
+    tensors, config_file = open_state_dict(source)
+    tensors = enformer.without_aliases(tensors)
+    geometry = _geometry(options)
+    if geometry["target_length"] is None and config_file.get("target_length", -1) != -1:
+        geometry["target_length"] = config_file["target_length"]
+    settings = enformer.pytorch_settings(tensors, **geometry)
+    return _enformer(tensors, settings, options, enformer.pytorch_places)
+
+
+def _enformer_sonnet(source: str | os.PathLike[str], options: Options) -> Found:
+    tensors = open_bundle(source)
+    settings = enformer.sonnet_settings(tensors, **_geometry(options))
+    return _enformer(tensors, settings, options, enformer.sonnet_places, enformer.SONNET_DROPPED)
+
+
+def _enformer(
+    tensors: Source,
+    settings: Mapping[str, Any],
+    options: Options,
+    table: Callable[[EnformerConfig], Iterable[Place]],
+    dropped: Sequence[Dropped] = (),
+) -> Found:
+    settings = {**settings, "gamma_normalization": options.get("gamma_normalization") or "positions"}
+    config = EnformerConfig.from_dict(settings)
+    notes = [f"Gamma features of positions divided by their maximum over {config.gamma_normalization}."]
+    pattern = options.get("sparse")
+    if pattern is None:
+        model = on_meta_device(Enformer, config)
+    else:
+        model = on_meta_device(SparseEnformer, SparseEnformerConfig.from_dict({**settings, **pattern}))
+        notes.append(
+            "**The attention is block-sparse, the weights are those of dense attention**: predictions are "
+            "not those of the source, and the attention layers have to be trained before they are of use."
+        )
+    return Found(model, tensors, table(config), transform_of, notes, dropped)
+
+
+def _borzoi_pytorch(source: str | os.PathLike[str], options: Options) -> Found:
+    tensors, config_file = open_state_dict(source)
+    config = BorzoiConfig.from_dict(borzoi_pytorch.settings(tensors, config_file, **_geometry(options)))
+    transform, note = _squashed(options)
+    model, places = on_meta_device(Borzoi, config), borzoi_pytorch.places(config)
+    return Found(model, tensors, places, transform, [note], borzoi_pytorch.DROPPED)
+
+
+def _baskerville(source: str | os.PathLike[str], options: Options) -> Found:
+    params, place = _params("baskerville", options)
+    gelu = options.get("gelu") or "tanh"
+    settings = baskerville.settings(params, place, gelu)
+    tensors = keras.open_keras(source)
+    trunk = baskerville.dense_layers(settings)
+    settings["heads"] = keras.Layers(tensors).heads(settings["heads"], trunk)
+    config = BorzoiConfig.from_dict(settings)
+    transform, note = _squashed(options)
+    notes = [note, f"GELU: the {gelu} approximation."]
+    return Found(
+        on_meta_device(Borzoi, config), tensors, baskerville.places(config, tensors), transform, notes
+    )
+
+
+def _basenji2(source: str | os.PathLike[str], options: Options) -> Found:
+    params, place = _params("basenji2", options)
+    gelu = options.get("gelu") or "sigmoid"
+    settings = basenji.settings(params, place, gelu)
+    tensors = keras.open_keras(source)
+    settings["heads"] = keras.Layers(tensors).heads(settings["heads"], 0)
+    config = BasenjiConfig.from_dict(settings)
+    transform, note = _squashed(options)
+    notes = [note, f"GELU: the {gelu} approximation."]
+    return Found(on_meta_device(Basenji, config), tensors, basenji.places(config, tensors), transform, notes)
+
+
+_FIND: dict[str, Callable[[str | os.PathLike[str], Options], Found]] = {
+    "baskerville": _baskerville,
+    "basenji2": _basenji2,
+    "borzoi-pytorch": _borzoi_pytorch,
+    "enformer-pytorch": _enformer_pytorch,
+    "enformer-sonnet": _enformer_sonnet,
+}
+"""What opens each source."""
+
+
+def _geometry(options: Options) -> dict[str, int | None]:
+    return {name: options.get(name) for name in ("context_length", "target_length")}  # type: ignore[misc]
+
+
+def _squashed(options: Options) -> tuple[Callable[[TargetRow], str], str]:
+    """How tracks of Borzoi's kind are undone, and what the card says of it."""
+    squash = options.get("squash") or "shifted"
+    note = f"Tracks that were squashed, if any, are undone as {squash} (gexpr convert --squash)."
+    return lambda row: baskerville.transform_of(row, squash), note
+
+
+def _params(kind: str, options: Options) -> tuple[dict[str, Any], str]:
+    path = options.get("params")
+    if path is None:
+        raise ConfigError(f"{kind}'s weights need its parameter file (--params params.json)")
+    return keras.read_params(path), str(path)
 
 
 def open_state_dict(path: str | os.PathLike[str]) -> tuple[Source, dict[str, Any]]:
@@ -281,8 +334,7 @@ def _card(
     source: str | os.PathLike[str],
     model: SequenceModel,
     dropped: Mapping[str, str],
-    more: Sequence[str] = (),
-    sparse: bool = False,
+    notes: Sequence[str],
 ) -> str:
     config = model.config
     lines = [
@@ -292,15 +344,8 @@ def _card(
         "",
         f"- {config.context_length:,} bp in, {config.target_length:,} bins of {config.bin_size} bp out.",
         "- Heads: " + ", ".join(f"{name} ({size:,} tracks)" for name, size in config.heads.items()) + ".",
-        *(f"- {line}" for line in more),
-        f"- Licence of the weights: {LICENSES[kind]}.",
+        *(f"- {line}" for line in notes),
     ]
-    if sparse:
-        lines += [
-            "",
-            "**The attention is block-sparse, the weights are those of dense attention**: predictions are "
-            "not those of the source, and the attention layers have to be trained before they are of use.",
-        ]
     if dropped:
         reasons = sorted(set(dropped.values()))
         lines += ["", f"{len(dropped)} tensors of the source were left out: {'; '.join(reasons)}."]

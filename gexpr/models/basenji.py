@@ -2,6 +2,9 @@
 
 Every block is GELU, convolution without bias, BatchNorm, dropout, pooling; even the first one applies
 GELU to the one-hot sequence. BatchNorm has epsilon 1e-3 and the residual branches start at zero.
+
+Source: Kelley, PLoS Computational Biology 16:e1008050 (2020); calico/basenji (blocks.py, layers.py, seqnn.py;
+manuscripts/cross2020/params_human.json).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from gexpr.models.base import (
     ModelConfig,
     SequenceModel,
     TrunkLayer,
+    check_choice,
     check_int,
     check_number,
     check_probability,
@@ -28,7 +32,7 @@ from gexpr.models.base import (
     softplus_heads,
     tower_layers,
 )
-from gexpr.models.layers import BatchNorm, Convolution, MaxPool, gelu, init_variance_scaling_
+from gexpr.models.layers import GELUS, BatchNorm, Convolution, MaxPool, init_variance_scaling_
 
 EPSILON = 1e-3
 
@@ -48,6 +52,8 @@ class BasenjiConfig(ModelConfig):
         dilated_rate: growth of the dilation from one to the next, starting at 1.
         dilated_dropout: dropout of each.
         final_channels, final_dropout: of the last block before the heads.
+        activation: approximation of GELU: ``sigmoid``, with which the published models were trained, or
+            ``tanh``, which the program has used later.
     """
 
     context_length: int = 131_072
@@ -66,6 +72,7 @@ class BasenjiConfig(ModelConfig):
     dilated_dropout: float = 0.3
     final_channels: int = 1536
     final_dropout: float = 0.05
+    activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
         for name in ("stem_channels", "tower_start", "num_downsamples", "dilated_channels", "final_channels"):
@@ -79,6 +86,7 @@ class BasenjiConfig(ModelConfig):
         check_number("dilated_rate", self.dilated_rate, above=0)
         check_probability("dilated_dropout", self.dilated_dropout)
         check_probability("final_dropout", self.final_dropout)
+        check_choice("activation", self.activation, tuple(GELUS))
         if self.tower_channels is not None:
             object.__setattr__(self, "tower_channels", int_tuple("tower_channels", self.tower_channels, 1))
             if len(self.tower_widths) != self.num_downsamples - 1:
@@ -123,8 +131,10 @@ class BasenjiBlock(LocalBlock):
         dilation: int = 1,
         dropout: float = 0.0,
         pool: bool = False,
+        form: str = "sigmoid",
     ) -> None:
         super().__init__()
+        self.form = form
         self.conv = Convolution(in_channels, out_channels, kernel, dilation, bias=False)
         self.norm = BatchNorm(out_channels, eps=EPSILON)
         self.dropout = nn.Dropout(dropout)
@@ -143,7 +153,7 @@ class BasenjiBlock(LocalBlock):
         return self._reduce(self._convolve(x))
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return self.conv(gelu(x))
+        return self.conv(GELUS[self.form](x))
 
     def _reduce(self, x: Tensor) -> Tensor:
         return self.pool(self.dropout(self.norm(x)))
@@ -152,10 +162,12 @@ class BasenjiBlock(LocalBlock):
 class DilatedResidual(nn.Module):
     """A dilated and a pointwise block around which the input passes: (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, channels: int, inner: int, dilation: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, inner: int, dilation: int, dropout: float, form: str = "sigmoid"
+    ) -> None:
         super().__init__()
-        self.dilated = BasenjiBlock(channels, inner, kernel=3, dilation=dilation)
-        self.pointwise = BasenjiBlock(inner, channels, dropout=dropout)
+        self.dilated = BasenjiBlock(channels, inner, kernel=3, dilation=dilation, form=form)
+        self.pointwise = BasenjiBlock(inner, channels, dropout=dropout, form=form)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.pointwise(self.dilated(x))
@@ -173,16 +185,18 @@ class Basenji(SequenceModel):
 
     def __init__(self, config: BasenjiConfig) -> None:
         super().__init__(config)
+        form = config.activation
         widths = (config.stem_channels, *config.tower_widths)
-        self.stem = BasenjiBlock(4, widths[0], config.stem_kernel, pool=True)
+        self.stem = BasenjiBlock(4, widths[0], config.stem_kernel, pool=True, form=form)
         self.tower = nn.ModuleList(
-            BasenjiBlock(before, after, config.tower_kernel, pool=True) for before, after in pairwise(widths)
+            BasenjiBlock(before, after, config.tower_kernel, pool=True, form=form)
+            for before, after in pairwise(widths)
         )
         self.dilated = nn.ModuleList(
-            DilatedResidual(widths[-1], config.dilated_channels, dilation, config.dilated_dropout)
+            DilatedResidual(widths[-1], config.dilated_channels, dilation, config.dilated_dropout, form)
             for dilation in config.dilations
         )
-        self.final = BasenjiBlock(widths[-1], config.final_channels, dropout=config.final_dropout)
+        self.final = BasenjiBlock(widths[-1], config.final_channels, dropout=config.final_dropout, form=form)
         self.heads = softplus_heads(config.final_channels, config.heads)
         self.initialize()
 
@@ -232,7 +246,7 @@ class Basenji(SequenceModel):
 
     def embed(self, x: Tensor, bins: tuple[int, int] | None = None) -> Tensor:
         """(B, bins, C) to (B, target_length, final_channels): the crop and the last block."""
-        return gelu(self.final(self.crop_bins(x, bins)))
+        return GELUS[self.config.activation](self.final(self.crop_bins(x, bins)))
 
     def finish(
         self,

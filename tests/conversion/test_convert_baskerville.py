@@ -11,13 +11,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from keras_writer import BATCH_NORM, KerasFile
 
 from gexpr import checkpoints
 from gexpr.conversion import baskerville
 from gexpr.conversion.convert import convert
 from gexpr.datasets.basenji import TargetRow
 from gexpr.errors import CheckpointError, ConfigError
-from gexpr.models.base import SequenceModel
+from gexpr.models.base import SequenceModel, on_meta_device, parameter_count
 from gexpr.models.borzoi import Borzoi, BorzoiConfig
 from gexpr.models.layers import one_hot
 
@@ -40,6 +41,7 @@ PARAMS: dict[str, Any] = {
             "filters_end": 12,
             "divisible_by": 2,
             "kernel_size": 5,
+            "num_convs": 1,
             "pool_size": 2,
             "repeat": 3,
         },
@@ -75,32 +77,24 @@ def drawn(heads: dict[str, int]) -> Borzoi:
     return model
 
 
-def write_keras(path: Path, model: Borzoi) -> None:
+def write_keras(path: Path, model: Borzoi, norms: str = "batch_normalization") -> None:
     """The model as Keras would save it: transposed, its layers numbered by kind."""
-    state = model.state_dict()
-    numbers: dict[str, int] = {}
-    layers: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
-
-    def layer(kind: str, **weights: torch.Tensor) -> None:
-        number = numbers.get(kind, 0)
-        numbers[kind] = number + 1
-        name = f"{kind}_{number}" if number else kind
-        found = [
-            (f"{name}/{weight.replace('__', '/')}:0", value.numpy()) for weight, value in weights.items()
-        ]
-        layers.append((name, found))
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    file = KerasFile()
 
     def norm(name: str) -> None:
-        gamma, beta, mean, variance = (
-            state[f"{name}.{each}"] for each in ("weight", "bias", "running_mean", "running_var")
-        )
-        layer("batch_normalization", gamma=gamma, beta=beta, moving_mean=mean, moving_variance=variance)
+        ours = ("weight", "bias", "running_mean", "running_var")
+        values = {key: state[f"{name}.{each}"] for key, each in zip(BATCH_NORM, ours, strict=True)}
+        file.add(norms, **values)
 
     def convolution(name: str) -> None:
-        layer("conv1d", kernel=state[f"{name}.weight"].permute(2, 1, 0), bias=state[f"{name}.bias"])
+        file.add("conv1d", kernel=state[f"{name}.weight"].transpose(2, 1, 0), bias=state[f"{name}.bias"])
 
     def dense(name: str) -> None:
-        layer("dense", kernel=state[f"{name}.weight"].T, bias=state[f"{name}.bias"])
+        file.add("dense", kernel=state[f"{name}.weight"].T, bias=state[f"{name}.bias"])
+
+    def layer_norm(name: str) -> None:
+        file.add("layer_normalization", gamma=state[f"{name}.weight"], beta=state[f"{name}.bias"])
 
     convolution("stem")
     for n in range(3):
@@ -108,12 +102,8 @@ def write_keras(path: Path, model: Borzoi) -> None:
         convolution(f"tower.{n}.conv")
     for b in range(2):
         block, a = f"transformer.{b}", f"transformer.{b}.attention"
-        layer(
-            "layer_normalization",
-            gamma=state[f"{block}.attention_norm.weight"],
-            beta=state[f"{block}.attention_norm.bias"],
-        )
-        layer(
+        layer_norm(f"{block}.attention_norm")
+        file.add(
             "multihead_attention",
             r_w_bias=state[f"{a}.content_bias"][None, :, None],
             r_r_bias=state[f"{a}.position_bias"][None, :, None],
@@ -124,11 +114,7 @@ def write_keras(path: Path, model: Borzoi) -> None:
             embedding_layer__bias=state[f"{a}.to_output.bias"],
             r_k_layer__kernel=state[f"{a}.to_relative_key.weight"].T,
         )
-        layer(
-            "layer_normalization",
-            gamma=state[f"{block}.feedforward_norm.weight"],
-            beta=state[f"{block}.feedforward_norm.bias"],
-        )
+        layer_norm(f"{block}.feedforward_norm")
         dense(f"{block}.feedforward.expand")
         dense(f"{block}.feedforward.contract")
     for n in range(2):
@@ -136,9 +122,9 @@ def write_keras(path: Path, model: Borzoi) -> None:
         norm(f"up.{n}.joined_norm")
         dense(f"up.{n}.dense")
         dense(f"up.{n}.joined_dense")
-        layer(
+        file.add(
             "separable_conv1d",
-            depthwise_kernel=state[f"up.{n}.depthwise.weight"].permute(2, 0, 1),
+            depthwise_kernel=state[f"up.{n}.depthwise.weight"].transpose(2, 0, 1),
             pointwise_kernel=state[f"up.{n}.pointwise.weight"].T[None],
             bias=state[f"up.{n}.pointwise.bias"],
         )
@@ -146,17 +132,7 @@ def write_keras(path: Path, model: Borzoi) -> None:
     convolution("final.conv")
     for head in model.config.heads:
         dense(f"heads.{head}")
-    with h5py.File(path, "w") as file:
-        group = file.create_group("model_weights")
-        # Keras lists layers in the order of the graph, not of their numbers.
-        order = [*layers[1::2], *layers[::2]]
-        group.attrs["layer_names"] = [name.encode() for name, _ in order] + [b"dropout"]
-        group.create_group("dropout").attrs["weight_names"] = np.zeros(0, dtype="S1")
-        for name, weights in order:
-            one = group.create_group(name)
-            one.attrs["weight_names"] = [weight.encode() for weight, _ in weights]
-            for weight, value in weights:
-                one[weight] = value
+    file.save(path)
 
 
 @pytest.fixture
@@ -180,6 +156,22 @@ def test_weights_find_their_places(heads: dict[str, int], params: Path, tmp_path
     with torch.inference_mode():
         for head in heads:
             assert torch.equal(found(x, head), model(x, head))
+
+
+def test_the_second_head_has_a_file_of_its_own(params: Path, tmp_path: Path) -> None:
+    """The program saves the first head as model0_best.h5 and the second as model1_best.h5."""
+    write_keras(tmp_path / "model1_best.h5", drawn({"mouse": 3}))
+    done = convert("baskerville", tmp_path / "model1_best.h5", tmp_path / "out", params=params)
+    assert checkpoints.describe(done.folder).settings["heads"] == {"mouse": 3}
+
+
+def test_normalizations_of_several_devices_have_another_name(params: Path, tmp_path: Path) -> None:
+    model = drawn({"human": 5})
+    write_keras(tmp_path / "model.h5", model, norms="sync_batch_normalization")
+    done = convert("baskerville", tmp_path / "model.h5", tmp_path / "out", params=params)
+    x = torch.eye(4)[torch.randint(0, 4, (1, 256))]
+    with torch.inference_mode():
+        assert torch.equal(checkpoints.load(done.folder)(x), model(x))
 
 
 def test_settings_of_the_parameter_file() -> None:
@@ -206,18 +198,124 @@ def changed(block: int, **options: Any) -> dict[str, Any]:
     return params
 
 
+def without(block: int, option: str) -> dict[str, Any]:
+    params = copy.deepcopy(PARAMS)
+    del params["trunk"][block][option]
+    return params
+
+
+def reordered(*blocks: int) -> dict[str, Any]:
+    return {**PARAMS, "trunk": [PARAMS["trunk"][block] for block in blocks]}
+
+
+PUBLISHED: dict[str, Any] = {
+    "verbose": False,
+    "seq_length": 524288,
+    "augment_rc": True,
+    "augment_shift": 3,
+    "activation": "gelu",
+    "norm_type": "batch-sync",
+    "bn_momentum": 0.9,
+    "kernel_initializer": "lecun_normal",
+    "l2_scale": 2.0e-8,
+    "trunk": [
+        {
+            "name": "conv_dna",
+            "filters": 512,
+            "kernel_size": 15,
+            "norm_type": None,
+            "activation": "linear",
+            "pool_size": 2,
+        },
+        {
+            "name": "res_tower",
+            "filters_init": 608,
+            "filters_end": 1536,
+            "divisible_by": 32,
+            "kernel_size": 5,
+            "num_convs": 1,
+            "pool_size": 2,
+            "repeat": 6,
+        },
+        {
+            "name": "transformer_tower",
+            "key_size": 64,
+            "heads": 8,
+            "num_position_features": 32,
+            "dropout": 0.2,
+            "mha_l2_scale": 1.0e-8,
+            "l2_scale": 1.0e-8,
+            "kernel_initializer": "he_normal",
+            "repeat": 8,
+        },
+        {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
+        {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
+        {"name": "Cropping1D", "cropping": 16},
+        {"name": "conv_nac", "filters": 1920, "dropout": 0.1},
+    ],
+    "head_human": {"name": "final", "units": 7611, "activation": "softplus"},
+    "head_mouse": {"name": "final", "units": 2608, "activation": "softplus"},
+}
+"""examples/params_pred.json of calico/borzoi; params.json beside it crops 5,120 bins."""
+
+
+def test_the_published_parameter_files() -> None:
+    found = BorzoiConfig.from_dict(baskerville.settings(PUBLISHED, "params_pred.json"))
+    assert found == BorzoiConfig(target_length=16352)
+    assert parameter_count(on_meta_device(Borzoi, found)) == 190_902_667
+    trained = copy.deepcopy(PUBLISHED)
+    trained["trunk"][5]["cropping"] = 5120
+    assert baskerville.settings(trained, "params.json")["target_length"] == 6144
+
+
+def test_what_says_the_same_is_accepted() -> None:
+    expected = baskerville.settings(PARAMS, "x")
+    plain = changed(1, pool_type="max", conv_type="standard", se=False, norm_type="batch-sync")
+    assert baskerville.settings(plain, "x") == expected
+    assert baskerville.settings(changed(2, block_type="transformer", dense_expansion=2), "x") == expected
+    assert baskerville.settings(reordered(0, 1, 2, 3, 4, 6, 5), "x") == expected
+    assert baskerville.settings(PARAMS, "x", "sigmoid") == {**expected, "activation": "sigmoid"}
+    assert baskerville.settings(without(6, "filters"), "x")["final_channels"] == 12
+    assert baskerville.settings(reordered(0, 1, 2), "x")["final_channels"] is None
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        (changed(1, name="squeeze_tower"), r"trunk block 1 \(squeeze_tower\) is not a block"),
-        (changed(1, num_convs=2), r"block 1 \(res_tower\): num_convs 2 is not supported"),
-        (changed(2, mystery=1), r"block 2 \(transformer_tower\): option 'mystery' is not supported"),
-        (changed(3, upsample_conv=False), "upsample_conv false is not supported"),
-        ({**PARAMS, "activation": "relu"}, "activation 'relu' is not one of: gelu"),
-        ({**PARAMS, "norm_type": "layer"}, "norm_type 'layer' is not supported"),
-        ({**PARAMS, "trunk": PARAMS["trunk"][:1]}, "has no block that gives tower_channels"),
-        ({**PARAMS, "head_x": {"name": "dense"}}, "head_x is not a dense layer with softplus"),
+        (
+            changed(1, name="squeeze_tower"),
+            r"trunk block 1 \(squeeze_tower\) is not a block of gexpr's Borzoi",
+        ),
+        (changed(0, name="ConvDNA"), r"trunk block 0 \(ConvDNA\) is not a block"),
+        (without(0, "norm_type"), r"block 0 \(conv_dna\): norm_type 'batch' is not supported, only None"),
+        (without(0, "activation"), r"block 0 \(conv_dna\): activation 'gelu' is not supported, only linear"),
+        (
+            without(0, "pool_size"),
+            r"block 0 \(conv_dna\): pool_size 1 \(the default\) is not supported, only 2",
+        ),
+        (without(0, "filters"), r"block 0 \(conv_dna\): filters is None; it must be a whole number"),
+        (changed(0, se=True), r"block 0 \(conv_dna\): option 'se' \(True\) is not supported"),
+        (changed(1, num_convs=2), r"block 1 \(res_tower\): num_convs 2 is not supported, only 1"),
+        (without(1, "num_convs"), r"block 1 \(res_tower\): num_convs 2 \(the default\) is not supported"),
+        (changed(1, pool_type="softmax"), "option 'pool_type' .'softmax'. is not supported"),
+        (changed(2, mystery=1), r"block 2 \(transformer_tower\): option 'mystery' \(1\) is not supported"),
+        (changed(2, block_type="swin"), r"block 2 \(transformer_tower\): block_type 'swin' is not supported"),
+        (changed(2, qkv_width=3), "qkv_width 3 is not supported, only 1"),
+        (changed(2, dense_expansion=1.5), "dense_expansion 1.5 is not a whole number"),
+        (changed(3, upsample_conv=False), "upsample_conv False is not supported, only True"),
+        (without(3, "upsample_conv"), r"upsample_conv False \(the default\) is not supported"),
+        (changed(3, stride=4), r"block 3 \(unet_conv\): stride 4 is not supported, only 2"),
+        (changed(4, kernel_size=5), r"block 4 \(unet_conv\): kernel_size 5 is not that of the first"),
+        (changed(6, kernel_size=3), r"block 6 \(conv_nac\): kernel_size 3 is not supported, only 1"),
+        ({**PARAMS, "activation": "relu"}, "activation 'relu' is not supported, only gelu"),
+        ({**PARAMS, "norm_type": "layer"}, "norm_type 'layer' is not supported, only batch or batch-sync"),
+        ({**PARAMS, "mystery": 1}, r"model.mystery \(1\) is not supported"),
+        ({**PARAMS, "trunk": PARAMS["trunk"][:1]}, "Borzoi has no trunk of conv_dna in this order"),
+        (reordered(0, 1, 1, 2, 3, 4), "no trunk of conv_dna, res_tower, res_tower, .* in this order"),
+        (reordered(0, 1, 2, 5, 3, 4), "no trunk of .*, Cropping1D, unet_conv, unet_conv in this order"),
+        ({**PARAMS, "head_x": {"name": "dense"}}, "head_x is not one dense layer with softplus"),
     ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_what_the_architecture_does_not_have(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
