@@ -350,7 +350,12 @@ def _pieces(path: str | os.PathLike[str]) -> Iterator[bytes]:
                 return
             stream = zlib.decompressobj(wbits=47)
             while first:
-                yield stream.decompress(first)
+                # A megabyte of zeros unfolds to a gigabyte.
+                while first and not stream.eof:
+                    yield stream.decompress(first, 16 * _PIECE)
+                    first = stream.unconsumed_tail
+                if stream.unused_data or first:
+                    raise InputError("has bytes behind the end of its compressed stream", path=path)
                 first = file.read(_PIECE)
             yield stream.flush()
             if not stream.eof:

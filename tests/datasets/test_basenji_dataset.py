@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tf_writer import example, frames
 
-from gexpr.datasets.basenji import BasenjiDataset, as_tracks, read_targets, records
+from gexpr.datasets.basenji import BasenjiDataset, _pieces, as_tracks, read_targets, records
 from gexpr.errors import InputError
 from gexpr.genome.fasta import Fasta
 
@@ -130,6 +130,15 @@ def test_a_plain_file_may_begin_like_a_compressed_one(tmp_path: Path) -> None:
     assert list(records(path)) == []
 
 
+@pytest.mark.parametrize("pack", [zlib.compress, gzip.compress], ids=["zlib", "gzip"])
+def test_zeros_unfold_piece_by_piece(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "x.tfr"
+    path.write_bytes(pack(frames([bytes(40 << 20), b"last"])))
+    assert path.stat().st_size < 1 << 20
+    assert max(map(len, _pieces(path))) <= 16 << 20
+    assert [len(each) for each in records(path)] == [40 << 20, 4]
+
+
 def test_tables_of_targets(tmp_path: Path) -> None:
     (tmp_path / "borzoi.txt").write_text(BORZOI)
     rows = read_targets(tmp_path / "borzoi.txt")
@@ -199,6 +208,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         (raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :], "record 0: its checksum is wrong"),
         (b"\x01" + raw[1:], "record 0: the checksum of its length is wrong"),
         (zlib.compress(raw)[:-3], "truncated: the compressed stream has no end"),
+        (zlib.compress(raw) + zlib.compress(raw), "bytes behind the end of its compressed stream"),
         (frames([b""]), "no window: 'sequence'"),
         (frames([b"\x08\x01"]), "no window: field 1 is a number where bytes are expected"),
         (frames([b"\x0a\xff"]), "no window: the data end inside a number"),
