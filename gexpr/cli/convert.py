@@ -98,15 +98,17 @@ def command(
 
     FROM says whose: enformer-pytorch or borzoi-pytorch (a state dict as .safetensors, .bin or .pt, or a
     folder of the Hugging Face hub), enformer-sonnet (DeepMind's TensorFlow checkpoint; name its .index
-    file), baskerville (Borzoi) or basenji2 (both a Keras model as .h5, with --params). SOURCE is where they
-    are. Neither TensorFlow nor the other program is needed, and nothing of the source is executed. Every
-    tensor of the source must have its place.
+    file), baskerville (Borzoi) or basenji2 (both a Keras model as .h5, with --params), or gexpr (a
+    checkpoint of an enformer whose attention is to become sparse). SOURCE is where they are. Neither
+    TensorFlow nor the other program is needed, and nothing of the source is executed. Every tensor of the
+    source must have its place.
 
     \b
     Examples:
       gexpr convert enformer-pytorch enformer-official-rough/ --targets targets_human.txt -o enformer
       gexpr convert enformer-sonnet enformer-fine-tuned-human-1.index --targets targets_human.txt -o enformer
       gexpr convert baskerville model0_best.h5 --params params.json --targets targets.txt -o borzoi
+      gexpr convert gexpr dense --attention bigbird --block-size 32 -o sparse
       gexpr convert basenji2 model_human.h5 --params params_human.json --targets targets_human.txt -o basenji2
     """
     pattern: dict[str, Any] = {

@@ -85,7 +85,11 @@ def reshaped(*shape: int) -> Change:
 
 
 def take_in(
-    model: SequenceModel, source: Source, places: Iterable[Place], dropped: Iterable[Dropped] = ()
+    model: SequenceModel,
+    source: Source,
+    places: Iterable[Place],
+    dropped: Iterable[Dropped] = (),
+    new: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, str]:
     """Give a model on the meta device the tensors of a source.
 
@@ -94,6 +98,7 @@ def take_in(
         source: where they come from.
         places: one for every tensor of the model, ``num_batches_tracked`` of normalizations excepted.
         dropped: what the source may have besides.
+        new: tensors of the model that the source has nothing for.
 
     Returns:
         Name -> reason of every source tensor that was dropped.
@@ -102,7 +107,7 @@ def take_in(
         CheckpointError: a tensor is missing, left over, of another shape, or not finite.
     """
     wanted = {name: (tuple(value.shape), value.dtype) for name, value in model.state_dict().items()}
-    state: dict[str, torch.Tensor] = {}
+    state: dict[str, torch.Tensor] = dict(new or {})
     used: set[str] = set()
     for place in places:
         source.shape(place.source)

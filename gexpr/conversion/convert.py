@@ -64,6 +64,8 @@ class Found(NamedTuple):
         transform: what predictions of a track mean, from its line of the table of tracks.
         notes: lines for the model card.
         dropped: tensors that are left out.
+        new: tensors of the model that the source has nothing for.
+        tracks: the source's own.
     """
 
     model: SequenceModel
@@ -72,6 +74,8 @@ class Found(NamedTuple):
     transform: Callable[[TargetRow], str]
     notes: Sequence[str] = ()
     dropped: Sequence[Dropped] = ()
+    new: Mapping[str, torch.Tensor] = {}
+    tracks: Sequence[Track] | None = None
 
 
 def convert(
@@ -89,7 +93,8 @@ def convert(
         kind: one of :data:`SOURCES`.
         source: ``enformer-pytorch``, ``borzoi-pytorch``: a state dict (``.safetensors``, ``.bin``, ``.pt``)
             or a folder with one and ``config.json``; ``enformer-sonnet``: a TensorFlow checkpoint, with or
-            without ``.index``; ``baskerville``, ``basenji2``: a Keras model as HDF5.
+            without ``.index``; ``baskerville``, ``basenji2``: a Keras model as HDF5; ``gexpr``: a checkpoint
+            of an ``enformer``, by name or folder, to be made sparse.
         output: the checkpoint folder.
         targets: head -> Basenji's table of its tracks; None is the first head. The tracks of other heads
             are numbered.
@@ -120,8 +125,9 @@ def convert(
 
     found = _FIND[kind](source, options)
     model, tables = found.model, targets or {}
-    tracks = _tracks(model.config.heads, tables, found.transform)
-    dropped = take_in(model, found.tensors, found.places, found.dropped)
+    tracks = found.tracks if found.tracks and not tables else None
+    tracks = tracks or _tracks(model.config.heads, tables, found.transform)
+    dropped = take_in(model, found.tensors, found.places, found.dropped, found.new)
     notes = [*found.notes, f"License of the weights: {terms}."]
     card = _card(kind, source, model, dropped, notes)
     summary = {"converted_from": kind, "source": Path(source).name}
@@ -157,14 +163,51 @@ def _enformer(
     notes = [f"Gamma features of positions divided by their maximum over {config.gamma_normalization}."]
     pattern = options.get("sparse")
     if pattern is None:
-        model = on_meta_device(Enformer, config)
-    else:
-        model = on_meta_device(SparseEnformer, SparseEnformerConfig.from_dict({**settings, **pattern}))
-        notes.append(
-            "**The attention is block-sparse, the weights are those of dense attention**: predictions are "
-            "not those of the source, and the attention layers have to be trained before they are of use."
+        return Found(on_meta_device(Enformer, config), tensors, table(config), transform_of, notes, dropped)
+    sparse = SparseEnformerConfig.from_dict({**settings, **pattern})
+    model = on_meta_device(SparseEnformer, sparse)
+    notes.append(_SPARSE)
+    return Found(model, tensors, table(config), transform_of, notes, dropped, _first_tokens(sparse))
+
+
+_SPARSE = (
+    "**The attention is block-sparse, the weights are those of dense attention**: predictions are "
+    "not those of the source, and the attention layers have to be trained before they are of use."
+)
+
+
+def _first_tokens(config: SparseEnformerConfig) -> dict[str, torch.Tensor]:
+    """Global tokens, which dense attention does not have, as training begins with them."""
+    if not config.token_count:
+        return {}
+    draw = torch.Generator().manual_seed(config.seed)
+    shape = config.token_count, config.channels
+    return {"tokens": torch.randn(shape, generator=draw) / config.channels**0.5}
+
+
+def _gexpr(source: str | os.PathLike[str], options: Options) -> Found:
+    pattern = options.get("sparse")
+    if pattern is None:
+        raise ConfigError("a checkpoint of gexpr is converted to other attention: give --attention bigbird")
+    dense = checkpoints.load(source)
+    if type(dense) is not Enformer:
+        name = checkpoints.describe(source).architecture
+        raise ConfigError(
+            f"{source}: is a {name}; only the dense attention of an enformer can be made sparse"
         )
-    return Found(model, tensors, table(config), transform_of, notes, dropped)
+    state = dense.state_dict()
+    tensors = Source(
+        str(source),
+        {name: tuple(value.shape) for name, value in state.items()},
+        lambda name: _numpy(state[name]),
+    )
+    geometry = {name: value for name, value in _geometry(options).items() if value is not None}
+    config = SparseEnformerConfig.from_dict({**dense.config.to_dict(), **geometry, **pattern})
+    model = on_meta_device(SparseEnformer, config)
+    places = [Place(name, name) for name in state]
+    return Found(
+        model, tensors, places, transform_of, [_SPARSE], new=_first_tokens(config), tracks=dense.tracks
+    )
 
 
 def _borzoi_pytorch(source: str | os.PathLike[str], options: Options) -> Found:
@@ -208,6 +251,7 @@ _FIND: dict[str, Callable[[str | os.PathLike[str], Options], Found]] = {
     "borzoi-pytorch": _borzoi_pytorch,
     "enformer-pytorch": _enformer_pytorch,
     "enformer-sonnet": _enformer_sonnet,
+    "gexpr": _gexpr,
 }
 """What opens each source."""
 

@@ -58,5 +58,9 @@ KINDS: dict[str, Kind] = {
         "which has predictions under CC-BY-4.0; check with their source. Cite Avsec et al., Nature Methods "
         "18:1196 (2021)",
     ),
+    "gexpr": Kind(
+        _GEOMETRY | {"sparse"},
+        "that of the checkpoint it was made of",
+    ),
 }
 """The sources by name."""

@@ -294,6 +294,31 @@ def test_a_sparse_model_starts_from_dense_weights(tmp_path: Path) -> None:
     assert "have to be trained" in (done.folder / "README.md").read_text()
 
 
+def test_a_checkpoint_of_gexpr_is_made_sparse_with_its_own_tracks(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text(TARGETS)
+    tables = {"human": f"{tmp_path / 't.txt'}"}
+    source = as_safetensors(tmp_path)
+    dense = convert("enformer-pytorch", source, tmp_path / "dense", targets=tables, **GEOMETRY).folder
+    sparse = convert("gexpr", dense, tmp_path / "sparse", sparse=dict(block_size=4, random_blocks=1)).folder
+    ours, theirs = checkpoints.load(sparse), checkpoints.load(dense)
+    assert isinstance(ours, SparseEnformer) and ours.tracks == theirs.tracks
+    assert outputs(ours)[0] == pytest.approx(outputs(theirs)[0], abs=1e-6)
+    with pytest.raises(ConfigError, match="is a sparse_enformer; only the dense attention"):
+        convert("gexpr", sparse, tmp_path / "again", sparse={})
+    with pytest.raises(ConfigError, match="give --attention bigbird"):
+        convert("gexpr", dense, tmp_path / "again")
+
+
+def test_global_tokens_are_drawn_as_training_begins_with_them(tmp_path: Path) -> None:
+    source = as_safetensors(tmp_path)
+    pattern = dict(block_size=4, random_blocks=1, global_tokens=2, seed=5)
+    first = convert("enformer-pytorch", source, tmp_path / "a", sparse=pattern, **GEOMETRY).folder
+    second = convert("enformer-pytorch", source, tmp_path / "b", sparse=pattern, **GEOMETRY).folder
+    drawn = checkpoints.load(first).state_dict()["tokens"]
+    assert torch.equal(drawn, checkpoints.load(second).state_dict()["tokens"])
+    assert drawn.shape == (2, 48) and 0.05 < float(drawn.std()) < 0.3
+
+
 def test_sources_that_do_not_fit(tmp_path: Path) -> None:
     def refused(state: dict[str, torch.Tensor], message: str) -> None:
         torch.save(state, tmp_path / "w.pt")
