@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from keras_writer import KerasFile
+from keras_writer import write_params as written
 from numpy.typing import NDArray
 
 from gexpr import checkpoints
@@ -136,12 +136,6 @@ def sequence() -> Array:
 def predicted(folder: Path, head: str | None = None) -> Array:
     with torch.inference_mode():
         return checkpoints.load(folder)(torch.from_numpy(sequence()[None]).float(), head)[0].numpy()
-
-
-def written(params: dict[str, Any], folder: Path) -> Path:
-    path = folder / "params.json"
-    path.write_text(json.dumps({"train": {"batch_size": 4}, "model": params}))
-    return path
 
 
 @pytest.mark.parametrize("form", [None, "sigmoid", "tanh"])

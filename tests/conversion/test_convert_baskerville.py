@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from keras_writer import BATCH_NORM, KerasFile
+from keras_writer import BORZOI_PARAMS as PARAMS
+from keras_writer import drawn_borzoi as drawn
+from keras_writer import write_borzoi as write_keras
+from keras_writer import write_params
 
 from gexpr import checkpoints
 from gexpr.conversion import baskerville
@@ -22,124 +24,10 @@ from gexpr.models.base import SequenceModel, on_meta_device, parameter_count
 from gexpr.models.borzoi import Borzoi, BorzoiConfig
 from gexpr.models.layers import one_hot
 
-PARAMS: dict[str, Any] = {
-    "seq_length": 256,
-    "activation": "gelu",
-    "norm_type": "batch",
-    "trunk": [
-        {
-            "name": "conv_dna",
-            "filters": 6,
-            "kernel_size": 7,
-            "norm_type": None,
-            "activation": "linear",
-            "pool_size": 2,
-        },
-        {
-            "name": "res_tower",
-            "filters_init": 8,
-            "filters_end": 12,
-            "divisible_by": 2,
-            "kernel_size": 5,
-            "num_convs": 1,
-            "pool_size": 2,
-            "repeat": 3,
-        },
-        {
-            "name": "transformer_tower",
-            "key_size": 4,
-            "heads": 2,
-            "num_position_features": 8,
-            "dropout": 0.2,
-            "repeat": 2,
-        },
-        {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
-        {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
-        {"name": "Cropping1D", "cropping": 8},
-        {"name": "conv_nac", "filters": 20, "dropout": 0.1},
-    ],
-    "head_human": {"name": "final", "units": 5, "activation": "softplus"},
-    "head_mouse": {"name": "final", "units": 3, "activation": "softplus"},
-}
-
-
-def drawn(heads: dict[str, int]) -> Borzoi:
-    settings = baskerville.settings(PARAMS, "params")
-    model = Borzoi(BorzoiConfig.from_dict({**settings, "heads": heads})).eval()
-    with torch.no_grad():
-        for each in (*model.parameters(), *model.buffers()):
-            if each.is_floating_point():
-                each.copy_(torch.randn(each.shape) * 0.2 + (each.ndim == 1))
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
-                assert module.running_var is not None
-                module.running_var.abs_().add_(0.1)
-    return model
-
-
-def write_keras(path: Path, model: Borzoi, norms: str = "batch_normalization") -> None:
-    """The model as Keras would save it: transposed, its layers numbered by kind."""
-    state = {name: value.numpy() for name, value in model.state_dict().items()}
-    file = KerasFile()
-
-    def norm(name: str) -> None:
-        ours = ("weight", "bias", "running_mean", "running_var")
-        values = {key: state[f"{name}.{each}"] for key, each in zip(BATCH_NORM, ours, strict=True)}
-        file.add(norms, **values)
-
-    def convolution(name: str) -> None:
-        file.add("conv1d", kernel=state[f"{name}.weight"].transpose(2, 1, 0), bias=state[f"{name}.bias"])
-
-    def dense(name: str) -> None:
-        file.add("dense", kernel=state[f"{name}.weight"].T, bias=state[f"{name}.bias"])
-
-    def layer_norm(name: str) -> None:
-        file.add("layer_normalization", gamma=state[f"{name}.weight"], beta=state[f"{name}.bias"])
-
-    convolution("stem")
-    for n in range(3):
-        norm(f"tower.{n}.norm")
-        convolution(f"tower.{n}.conv")
-    for b in range(2):
-        block, a = f"transformer.{b}", f"transformer.{b}.attention"
-        layer_norm(f"{block}.attention_norm")
-        file.add(
-            "multihead_attention",
-            r_w_bias=state[f"{a}.content_bias"][None, :, None],
-            r_r_bias=state[f"{a}.position_bias"][None, :, None],
-            q_layer__kernel=state[f"{a}.to_query.weight"].T,
-            k_layer__kernel=state[f"{a}.to_key.weight"].T,
-            v_layer__kernel=state[f"{a}.to_value.weight"].T,
-            embedding_layer__kernel=state[f"{a}.to_output.weight"].T,
-            embedding_layer__bias=state[f"{a}.to_output.bias"],
-            r_k_layer__kernel=state[f"{a}.to_relative_key.weight"].T,
-        )
-        layer_norm(f"{block}.feedforward_norm")
-        dense(f"{block}.feedforward.expand")
-        dense(f"{block}.feedforward.contract")
-    for n in range(2):
-        norm(f"up.{n}.norm")
-        norm(f"up.{n}.joined_norm")
-        dense(f"up.{n}.dense")
-        dense(f"up.{n}.joined_dense")
-        file.add(
-            "separable_conv1d",
-            depthwise_kernel=state[f"up.{n}.depthwise.weight"].transpose(2, 0, 1),
-            pointwise_kernel=state[f"up.{n}.pointwise.weight"].T[None],
-            bias=state[f"up.{n}.pointwise.bias"],
-        )
-    norm("final.norm")
-    convolution("final.conv")
-    for head in model.config.heads:
-        dense(f"heads.{head}")
-    file.save(path)
-
 
 @pytest.fixture
 def params(tmp_path: Path) -> Path:
-    path = tmp_path / "params.json"
-    path.write_text(json.dumps({"train": {}, "model": PARAMS}))
-    return path
+    return write_params(PARAMS, tmp_path)
 
 
 @pytest.mark.parametrize("heads", [{"human": 5}, {"human": 5, "mouse": 3}], ids=len)
