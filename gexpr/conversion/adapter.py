@@ -1,7 +1,8 @@
 """What every conversion does: tensors of a source take their places, and none is left over.
 
-An adapter is a table of :class:`Place`. Each source tensor is consumed by exactly one place, or is listed as
-deliberately dropped with the reason; anything else is an error that names it.
+An adapter is a table of :class:`Place`. Each source tensor is consumed by one place (or by several, each of
+which takes its rows), or is listed as left out on purpose, with the reason; anything else is an error that
+names it.
 """
 
 from __future__ import annotations

@@ -151,7 +151,11 @@ def test_predictions_are_those_of_a_plain_computation(form: str | None, tmp_path
     info = checkpoints.describe(done.folder)
     assert info.architecture == "basenji" and info.settings["activation"] == plain.form
     assert done.tensors == 5 * (2 * 6 + 5) + 2 and not done.dropped
-    assert f"GELU: the {plain.form} approximation" in (done.folder / "README.md").read_text()
+    card = (done.folder / "README.md").read_text()
+    assert f"GELU: the {plain.form} approximation" in card
+    assert (
+        "License of the weights: not stated for Basenji2's weights by manuscripts/cross2020/README.md" in card
+    )
 
 
 def test_the_forms_of_gelu_differ_by_more_than_the_conversion_does() -> None:

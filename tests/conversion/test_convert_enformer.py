@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from gexpr.conversion import enformer
 from gexpr.conversion.adapter import Source
 from gexpr.conversion.convert import convert
 from gexpr.errors import CheckpointError, ConfigError
-from gexpr.models.base import SequenceModel
-from gexpr.models.enformer import EnformerConfig
+from gexpr.models.base import SequenceModel, on_meta_device, parameter_count
+from gexpr.models.enformer import Enformer, EnformerConfig
 from gexpr.models.sparse_enformer import SparseEnformer
 
 CONTEXT = 384
@@ -218,7 +219,8 @@ def test_sonnet_gives_the_same_numbers(compress: bool, tmp_path: Path) -> None:
     # two sums behind both averages of each of the ten normalizations, and the graph
     assert len(done.dropped) == 10 * 2 * 2 + 1 and len(set(done.dropped.values())) == 2
     card = (done.folder / "README.md").read_text()
-    assert "41 tensors of the source were left out" in card and "Avsec" in card
+    assert "41 tensors of the source were left out" in card
+    assert "License of the weights: not stated for the weights by enformer/README.md" in card
 
 
 def test_sizes_are_read_from_shapes() -> None:
@@ -263,6 +265,102 @@ def test_the_published_list_of_names_is_that_of_the_table(reference_data: Path) 
         final_channels=3072,
     )
     assert {place.source for place in enformer.pytorch_places(config)} == set(listed)
+
+
+VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def published_variables() -> dict[str, tuple[int, ...]]:
+    """The variables of DeepMind's checkpoint and their shapes, written out from its object graph."""
+    found: dict[str, tuple[int, ...]] = {}
+    trunk = "module/_trunk/_layers"
+
+    def conv(path: str, width: int, inputs: int, outputs: int) -> None:
+        found[f"{path}/w"], found[f"{path}/b"] = (width, inputs, outputs), (outputs,)
+
+    def linear(path: str, inputs: int, outputs: int) -> None:
+        found[f"{path}/w"], found[f"{path}/b"] = (inputs, outputs), (outputs,)
+
+    def batch_norm(path: str, channels: int) -> None:
+        for name in ("scale", "offset"):
+            found[f"{path}/{name}"] = (1, 1, channels)
+        for moving in ("moving_mean", "moving_variance"):
+            found[f"{path}/{moving}/average"] = found[f"{path}/{moving}/_hidden"] = (1, 1, channels)
+            found[f"{path}/{moving}/_counter"] = ()
+
+    def pointwise_and_pool(path: str, channels: int) -> None:
+        batch_norm(f"{path}/1/_module/_layers/0", channels)
+        conv(f"{path}/1/_module/_layers/2", 1, channels, channels)
+        found[f"{path}/2/_logit_linear/w"] = (channels, channels)
+
+    conv(f"{trunk}/0/_layers/0", 15, 4, 768)
+    pointwise_and_pool(f"{trunk}/0/_layers", 768)
+    widths = (768, 768, 896, 1024, 1152, 1280, 1536)
+    for n in range(6):
+        layers = f"{trunk}/1/_layers/{n}/_layers"
+        batch_norm(f"{layers}/0/_layers/0", widths[n])
+        conv(f"{layers}/0/_layers/2", 5, widths[n], widths[n + 1])
+        pointwise_and_pool(layers, widths[n + 1])
+    for b in range(11):
+        mha = f"{trunk}/2/_layers/{b}/_layers/0/_module/_layers"
+        mlp = f"{trunk}/2/_layers/{b}/_layers/1/_module/_layers"
+        for norm in (f"{mha}/0", f"{mlp}/0"):
+            found[f"{norm}/scale"] = found[f"{norm}/offset"] = (1536,)
+        found[f"{mha}/1/_q_layer/w"] = found[f"{mha}/1/_k_layer/w"] = (1536, 512)
+        found[f"{mha}/1/_v_layer/w"] = (1536, 1536)
+        found[f"{mha}/1/_r_k_layer/w"] = (192, 512)
+        found[f"{mha}/1/_r_w_bias"] = found[f"{mha}/1/_r_r_bias"] = (1, 8, 1, 64)
+        linear(f"{mha}/1/_embedding_layer", 1536, 1536)
+        linear(f"{mlp}/1", 1536, 3072)
+        linear(f"{mlp}/4", 3072, 1536)
+    batch_norm(f"{trunk}/4/_layers/0/_layers/0", 1536)
+    conv(f"{trunk}/4/_layers/0/_layers/2", 1, 1536, 3072)
+    linear("module/_heads/human/_layers/0", 3072, 5313)
+    linear("module/_heads/mouse/_layers/0", 3072, 1643)
+    return {f"{name}{VARIABLE}": shape for name, shape in found.items()}
+
+
+def test_the_published_variables_of_sonnet_are_those_of_the_table() -> None:
+    variables = published_variables()
+    listed = {"_CHECKPOINTABLE_OBJECT_GRAPH": (), **variables}
+    # No numbers: shapes alone, of arrays that take no memory.
+    source = Source("list", listed, lambda name: np.broadcast_to(np.float32(0), listed[name]))
+    config = EnformerConfig.from_dict(enformer.sonnet_settings(source))
+    assert config == EnformerConfig(
+        stem_channels=768,
+        tower_channels=(768, 896, 1024, 1152, 1280, 1536),
+        value_size=192,
+        relative_features=192,
+        final_channels=3072,
+    )
+    places = list(enformer.sonnet_places(config))
+    taken = [place.source for place in places]
+    dropped = {
+        name for name in listed if any(re.fullmatch(each.pattern, name) for each in enformer.SONNET_DROPPED)
+    }
+    assert len(set(taken)) == len(taken) and not dropped & set(taken)
+    assert set(taken) | dropped == set(listed)
+    # The graph, and the sums behind the mean and the variance of each of 14 normalizations.
+    assert len(dropped) == 1 + 14 * 2 * 2
+
+    def counted(ending: str) -> int:
+        return sum(name.endswith(ending + VARIABLE) for name in taken)
+
+    assert (counted("/average"), counted("/_hidden"), counted("/_counter")) == (28, 0, 0)
+    # Weights: 15 convolutions, 7 poolings, 7 linear layers in each of 11 layers, 2 heads. Of those, four in a
+    # layer (query, key, value, relative key) and the poolings have no bias.
+    assert counted("/w") == 15 + 7 + 11 * 7 + 2 and counted("/b") == 15 + 11 * 3 + 2
+    assert counted("/scale") == counted("/offset") == 14 + 11 * 2
+    assert counted("/_r_w_bias") == counted("/_r_r_bias") == 11
+
+    model = on_meta_device(Enformer, config)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for place in places:
+        value = source[place.source]
+        value = value if place.change is None else place.change(value)
+        assert value.shape == wanted.pop(place.target), place.source
+    assert all(name.endswith("num_batches_tracked") for name in wanted) and len(wanted) == 14
+    assert parameter_count(model) == 251_221_292
 
 
 def test_tracks_are_named_by_tables(tmp_path: Path) -> None:
@@ -374,6 +472,8 @@ def test_the_command(tmp_path: Path) -> None:
     ran = CliRunner().invoke(command, arguments)
     assert ran.exit_code == 0, ran.output
     assert "parameters written to" in ran.stderr
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "License of the weights: CC-BY-4.0 for EleutherAI/enformer-official-rough" in card
     sparse = [*arguments, "--attention", "bigbird", "--block-size", "4", "--random-blocks", "0"]
     ran = CliRunner().invoke(command, [*sparse, "--no-global-blocks"])
     assert ran.exit_code == 0, ran.output
