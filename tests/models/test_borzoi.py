@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from plain_flashzoi import PlainFlashAttention
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_models import BaseCounts, variant, write_fasta
 
@@ -127,6 +128,22 @@ def test_logits_of_flashzoi_are_never_all_in_memory(training: bool) -> None:
         attention(x)
     assert any("flash_attention" in name for name in largest.names)
     assert largest.size <= 4 * x.numel() < 2048 * 2048
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_flash_kernels_compute_flashzoi_in_half_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    attention = MultiheadAttention(BorzoiConfig(**FLASHZOI, attention_dropout=0.0), None).eval()
+    torch.nn.init.normal_(attention.to_output.weight, std=1536**-0.5)
+    x = torch.randn(1, 512, 1536)
+    with torch.inference_mode():
+        expected = attention(x)
+        attention.cuda()
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.autocast("cuda", dtype):
+            found = attention(x.cuda())
+    assert found.dtype == dtype
+    assert (found.cpu().float() - expected).norm() < 0.03 * expected.norm()
 
 
 def test_gradients_of_flashzoi_do_not_depend_on_kept_activations() -> None:
