@@ -41,6 +41,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "lightning": frozenset({"training"}),
     "tensorboard": frozenset({"training"}),
     "matplotlib": frozenset({"report"}),
+    "pyarrow": frozenset({"writers"}),
     "torch": frozenset({"models", "checkpoints", "scoring", "evaluation", "conversion", "training", "runs"}),
     "distributed": frozenset({"runs"}),
     "dask_jobqueue": frozenset({"runs"}),
@@ -48,7 +49,7 @@ OWNERS: dict[str, frozenset[str]] = {
 }
 #: Dependencies of an extra: never imported when a module of ours is imported.
 OPTIONAL = frozenset(
-    {"lightning", "matplotlib", "pyBigWig", "yaml", "tensorboard", "distributed", "dask_jobqueue"}
+    {"lightning", "matplotlib", "pyBigWig", "yaml", "tensorboard", "distributed", "dask_jobqueue", "pyarrow"}
 )
 
 

@@ -50,22 +50,66 @@ def fasta(function: Command) -> Command:
     )(function)
 
 
-def output(formats: tuple[str, ...], suffixes: str, required: bool = True) -> Callable[[Command], Command]:
-    """``--output`` and ``--format``."""
+def output(
+    formats: tuple[str, ...],
+    suffixes: str,
+    required: bool = True,
+    *,
+    several: bool = False,
+    stream: str = "'-' is TSV on stdout.",
+) -> Callable[[Command], Command]:
+    """``--output`` and ``--format``.
+
+    Args:
+        formats: names of formats.
+        suffixes: in words.
+        required: whether it must be given.
+        several: whether it may be given more than once; more than one arrive as a tuple.
+        stream: what ``-`` means.
+    """
 
     def decorate(function: Command) -> Command:
         function = click.option(
-            "--format", type=click.Choice(formats), help="Output format, when the suffix does not tell it."
+            "--format",
+            type=click.Choice(formats),
+            callback=_one_format if several else None,
+            help="Output format, when the suffix does not tell it"
+            + ("; for one output only." if several else "."),
         )(function)
+        more = " Repeatable: each in the format of its suffix." if several else ""
         return click.option(
             "--output",
             "-o",
             required=required,
+            multiple=several,
+            # Before --format, whose callback counts the outputs.
+            is_eager=several,
+            callback=_outputs if several else None,
             metavar="FILE",
-            help=f"Where to write: {suffixes}; '-' is TSV on stdout.",
+            help=f"Where to write: {suffixes}; {stream}{more}",
         )(function)
 
     return decorate
+
+
+def _outputs(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> str | tuple[str, ...] | None:
+    """A click callback: None, one output, or several."""
+    if value.count("-") > 1:
+        raise click.BadParameter("only one output can be standard output ('-')", ctx=ctx, param=param)
+    return value if len(value) > 1 else (value[0] if value else None)
+
+
+def _one_format(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A click callback: ``--format`` is for one output."""
+    if value is not None and isinstance(ctx.params.get("output"), tuple):
+        raise click.BadParameter(
+            "it is for one output, and there are several, whose suffixes tell their formats",
+            ctx=ctx,
+            param=param,
+        )
+    return value
 
 
 def tracks(function: Command) -> Command:

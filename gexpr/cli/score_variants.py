@@ -23,7 +23,13 @@ from gexpr.scoring.definitions import (
 @click.argument("vcf")
 @options.checkpoint
 @options.fasta
-@options.output(("hdf5", "tsv"), ".h5, .tsv or .tsv.gz", required=False)
+@options.output(
+    ("hdf5", "tsv", "vcf", "parquet"),
+    ".h5, .tsv, .tsv.gz, .vcf, .vcf.gz (VCF with scores in INFO) or .parquet",
+    required=False,
+    several=True,
+    stream="'-' is TSV on stdout, or with --format vcf VCF.",
+)
 @options.tracks
 @click.option(
     "--stats",
@@ -112,7 +118,7 @@ def command(
     vcf: str,
     checkpoint: str,
     fasta: str,
-    output: str | None,
+    output: str | tuple[str, ...] | None,
     format: str | None,
     tracks: str | None,
     stats: tuple[str, ...],
@@ -154,6 +160,9 @@ def command(
     HDF5, with a second statistic, near the variant only:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o scores.h5 \\
           --stats logFC,SAD --mask center:250 variants.vcf.gz
+    A table and the VCF with the scores in INFO, in one pass:
+      gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o scores.tsv.gz -o scored.vcf.gz \\
+          variants.vcf.gz
     Two tracks, one line a number, from a pipe:
       bcftools view -r chrI all.bcf | gexpr score-variants -c yeast-tss -f sacCer3.fa.gz \\
           -t '*diamide*' --long -o scores.tsv.gz -
@@ -162,8 +171,8 @@ def command(
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o all.h5 --shard 3/10 all.vcf.gz
       gexpr merge all.h5.run -o all.h5
 
-    Finished blocks are kept in OUTPUT.run until the output is complete: after an interruption
-    the same command continues.
+    Finished blocks are kept in OUTPUT.run (that of the first output) until all outputs are
+    complete: after an interruption the same command continues.
 
     Exit codes: 0 success; 1 the input or the environment is at fault (finished blocks are kept);
     2 wrong usage; 3 with --strict, the output is complete but some alleles were not scored;

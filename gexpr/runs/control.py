@@ -27,7 +27,7 @@ from gexpr.runs.directory import Manifest, RunDirectory, RunLog, command_line, n
 from gexpr.runs.shards import Shard
 from gexpr.runs.signals import StopNow, Stopper, terminable
 from gexpr.runs.writing import WriterThread
-from gexpr.writers.output import AtomicOutput, refuse_input
+from gexpr.writers.output import AtomicOutput, check_outputs, output_names, refuse_existing
 from gexpr.writers.parts import DamagedPartError, Part
 
 
@@ -95,22 +95,26 @@ class RunOptions:
 
 
 class Sink(Protocol):
-    """Makes the output from the parts, given in order."""
+    """Makes the outputs from the parts, given in order."""
 
     def add(self, part: Part) -> None:
         """Take the next part."""
         ...
 
+    def finish(self) -> None:
+        """Complete the outputs and bring them to the disk, still without their names."""
+        ...
+
     def commit(self) -> None:
-        """Finish the output and give it its name."""
+        """Give the outputs their names."""
         ...
 
     def discard(self) -> None:
-        """Remove an unfinished output; safe to call at any time."""
+        """Remove what is unfinished; safe to call at any time."""
         ...
 
 
-OpenSink = Callable[[AtomicOutput, Manifest], Sink]
+OpenSink = Callable[[Sequence[AtomicOutput], Manifest], Sink]
 
 
 class Outcome(NamedTuple):
@@ -133,41 +137,67 @@ def is_stream(output: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def run_directory(output: str | None, run: RunOptions) -> RunDirectory:
-    """The run directory that options and output ask for.
+def run_directory(outputs: Sequence[str], run: RunOptions) -> RunDirectory:
+    """The run directory that options and outputs ask for: by default beside the first file.
 
     Raises:
-        ConfigError: neither tells.
+        ConfigError: neither tells, or an output would lie in the directory.
     """
+    files = [output for output in outputs if not is_stream(output)]
     if run.run_dir is not None:
         directory = RunDirectory(run.run_dir)
-        if output is not None:
-            directory.refuse_output(output)
-        return directory
-    if output is None or output == "-":
+    elif files:
+        directory = RunDirectory(files[0].rstrip("/") + ".run")
+    else:
         raise ConfigError("no output is named, so --run-dir must say where the run works")
-    return RunDirectory(output.rstrip("/") + ".run")
+    for output in outputs:
+        directory.refuse_output(output)
+    return directory
+
+
+def claim(
+    outputs: Sequence[str], directory: RunDirectory, *, force: bool = False, companions: Sequence[str] = ()
+) -> None:
+    """Check that all outputs can be written, before any work is done; nothing is left behind.
+
+    Args:
+        outputs: their paths; streams are left alone.
+        directory: the run's; files that it was about to publish when it was killed count as its own.
+        force: replace existing files.
+        companions: files that will be written beside the outputs.
+
+    Raises:
+        GexprError: one cannot be written, or exists, and not ``force``.
+    """
+    own = [output for output in outputs if directory.published(output)]
+    for output in outputs:
+        if not is_stream(output):
+            AtomicOutput(output, force=force or output in own).discard()
+    for path in companions:
+        refuse_existing(path, force or bool(own))
 
 
 def run_task(
     make_task: Callable[[str | None], BlockTask],
     open_sink: OpenSink,
-    output: str | None,
+    output: str | Sequence[str] | None,
     run: RunOptions,
     *,
     inputs: Sequence[str | None],
     unit: str,
+    companions: Sequence[str] = (),
 ) -> Outcome:
     """Carry out a run, or this process's part in it.
 
     Args:
         make_task: from the path at which standard input was stored (None: nothing was) to the task.
-        open_sink: makes the output.
-        output: a path; ``-`` or a pipe streams the blocks as they are finished; None leaves all output
-            to ``gexpr merge``.
+        open_sink: makes the outputs, from all of them at once.
+        output: a path, or several; where all are ``-`` or pipes, blocks are streamed as they are finished;
+            None leaves all output to ``gexpr merge``.
         run: how.
         inputs: files that are read; the first is the one that is spooled when it is standard input.
         unit: what a row is, for messages: ``alleles``.
+        companions: files that the sink writes beside the outputs.
 
     Returns:
         What was done; ``sink`` is None when the merge was left to others.
@@ -176,15 +206,14 @@ def run_task(
         GexprError: bad input, options or environment; finished blocks are kept.
         Interrupted: a signal came; finished blocks are kept.
     """
-    if output is not None:
-        refuse_input(output, inputs)
-        if is_stream(output):
-            return _run_stream(make_task, open_sink, output, run, inputs, unit)
-    directory = run_directory(output, run)
-    if output is None and run.shard is None:
+    outputs = output_names(output)
+    check_outputs((*outputs, *companions), inputs)
+    if outputs and all(map(is_stream, outputs)):
+        return _run_stream(make_task, open_sink, outputs, run, inputs, unit)
+    directory = run_directory(outputs, run)
+    if not outputs and run.shard is None:
         raise ConfigError("no output is named; give -o")
-    if output is not None:
-        AtomicOutput(output, force=run.force).discard()
+    claim(outputs, directory, force=run.force, companions=companions)
     with Stopper() as stopper:
         directory.create()
         stopper.hint = "nothing is finished yet; the same command starts again"
@@ -192,7 +221,7 @@ def run_task(
         try:
             with directory.locked(f"shard-{shard.index}-of-{shard.count}"):
                 directory.clean()
-                return _run(make_task, open_sink, output, run, directory, stopper, inputs, unit)
+                return _run(make_task, open_sink, outputs, run, directory, stopper, inputs, unit)
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise GexprError(f"{place}{error.strerror or error}") from error
@@ -203,7 +232,7 @@ def run_task(
 def _run(
     make_task: Callable[[str | None], BlockTask],
     open_sink: OpenSink,
-    output: str | None,
+    outputs: Sequence[str],
     run: RunOptions,
     directory: RunDirectory,
     stopper: Stopper,
@@ -228,9 +257,9 @@ def _run(
             logs.info(f"continuing: {len(mine) - len(missing):,} of {len(mine):,} blocks are finished")
         log.write("plan", rows=manifest.rows, blocks=manifest.blocks, mine=len(mine), missing=len(missing))
         computed, seconds = _compute(task, directory, manifest, missing, run, stopper, unit)
-        if run.shard is None and output is not None:
+        if run.shard is None and outputs:
             sink = merge(
-                directory, manifest, open_sink, output, force=run.force, before_commit=stopper.complete
+                directory, manifest, open_sink, outputs, force=run.force, before_commit=stopper.complete
             )
             how = "merged"
         else:
@@ -389,27 +418,27 @@ def merge(
     directory: RunDirectory,
     manifest: Manifest,
     open_sink: OpenSink,
-    output: str,
+    output: str | Sequence[str],
     *,
     force: bool = False,
     before_commit: Callable[[], None] | None = None,
 ) -> Sink:
-    """Make the output from the finished blocks of a run.
+    """Make the outputs from the finished blocks of a run.
 
     Args:
         directory: where the parts are.
         manifest: the plan.
-        open_sink: makes the output.
-        output: its path; or ``-``.
-        force: replace an existing output.
-        before_commit: called before the last step, in which the output gets its name.
+        open_sink: makes the outputs.
+        output: a path, or several; ``-`` is standard output.
+        force: replace existing files.
+        before_commit: called before the last step, in which the outputs get their names.
 
     Returns:
         The sink, committed.
 
     Raises:
-        GexprError: blocks are missing or damaged (the message names them), or the output cannot be written;
-            nothing has the output's name then.
+        GexprError: blocks are missing or damaged (the message names them), or an output cannot be written;
+            nothing has an output's name then.
     """
     missing = set(range(manifest.blocks)) - directory.finished()
     if missing:
@@ -417,16 +446,24 @@ def merge(
             f"{directory.path}: {len(missing):,} of {manifest.blocks:,} blocks are missing: block "
             f"{name_blocks(missing)}; run the shards that own them again"
         )
-    with AtomicOutput(output, force=force) as claimed:
+    with contextlib.ExitStack() as held:
+        claimed = [
+            held.enter_context(AtomicOutput(each, force=force or directory.published(each)))
+            for each in output_names(output)
+        ]
         sink = open_sink(claimed, manifest)
         try:
             with logs.progress("merging", manifest.blocks, "blocks") as bar:
                 for block in range(manifest.blocks):
                     sink.add(_sound(directory, manifest, block))
                     bar.advance()
+            sink.finish()
             if before_commit is not None:
                 before_commit()
+            # Who is killed between the names of two outputs finds the first one again.
+            directory.announce(each.unpublished() for each in claimed)
             sink.commit()
+            directory.retract()
         finally:
             sink.discard()
     return sink
@@ -453,7 +490,10 @@ class Planned(NamedTuple):
 
 @contextlib.contextmanager
 def planned(
-    make_task: Callable[[str | None], BlockTask], output: str | None, run: RunOptions, first_input: str
+    make_task: Callable[[str | None], BlockTask],
+    output: str | Sequence[str] | None,
+    run: RunOptions,
+    first_input: str,
 ) -> Iterator[Planned]:
     """Plan a run as :func:`run_task` would, and leave no trace of it.
 
@@ -463,8 +503,9 @@ def planned(
     with terminable(), _temporary_directory() as temporary:
         task = make_task(_spool(temporary, first_input))
         directory = None
-        if run.run_dir is not None or (output is not None and not is_stream(output)):
-            directory = run_directory(output, run)
+        outputs = output_names(output)
+        if run.run_dir is not None or not all(map(is_stream, outputs)):
+            directory = run_directory(outputs, run)
         if directory is not None and directory.exists() and not run.restart:
             directory.check(task.command, task.fingerprint())
             manifest = directory.manifest()
@@ -480,18 +521,22 @@ def planned(
 def _run_stream(
     make_task: Callable[[str | None], BlockTask],
     open_sink: OpenSink,
-    output: str,
+    outputs: Sequence[str],
     run: RunOptions,
     inputs: Sequence[str | None],
     unit: str,
 ) -> Outcome:
     """Write blocks in order as they are finished; nothing is kept for another time."""
     if run.shard is not None or run.run_dir is not None or run.restart or run.keep_run:
+        names = ["standard output" if output == "-" else output for output in outputs]
         raise ConfigError(
-            f"{'standard output' if output == '-' else output} is a stream and cannot be resumed: "
+            f"{' and '.join(names)} is a stream and cannot be resumed: "
             "--shard, --run-dir, --restart and --keep-run need an output file"
         )
-    with terminable(), AtomicOutput(output) as claimed, _temporary_directory() as directory:
+    with contextlib.ExitStack() as held:
+        held.enter_context(terminable())
+        claimed = [held.enter_context(AtomicOutput(output)) for output in outputs]
+        directory = held.enter_context(_temporary_directory())
         task = make_task(_spool(directory, inputs[0]))
         rows, content = task.plan()
         block_rows = run.block_rows or task.default_block_rows(rows)
@@ -512,6 +557,7 @@ def _run_stream(
                         part = task.compute(manifest.block(block), advance)
                         task.check_inputs()
                         sink.add(part)
+            sink.finish()
             sink.commit()
         finally:
             sink.discard()

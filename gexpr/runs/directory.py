@@ -8,6 +8,7 @@
         logs/HOST-PID-TIME.jsonl
                              what one process did; the only place for hosts, times and shards
         locks/               one file a shard, locked while a process works on it
+        published.json       outputs that are about to get their names, while they do
         input.vcf            standard input, where that was the VCF
 
 Parts are the only truth about what is done: a block is finished when its file has its name.
@@ -39,6 +40,7 @@ FORMAT_VERSION = 1
 
 _MANIFEST = "manifest.json"
 _SPOOLED = "input.vcf"
+_PUBLISHED = "published.json"
 _FOLDERS = ("parts", "logs", "locks")
 _STARTED = time.time_ns() // 1_000_000
 
@@ -192,7 +194,7 @@ class RunDirectory:
         """Remove everything that a run puts here, and the folder if nothing else is in it."""
         try:
             # The locks go last: they say that the rest is a run's, should this be interrupted.
-            for name in (_MANIFEST, "parts", "logs", _SPOOLED):
+            for name in (_MANIFEST, "parts", "logs", _SPOOLED, _PUBLISHED):
                 remove_leftovers(self.path / name)
                 self._remove(self.path / name)
             self._remove(self.path / "locks")
@@ -319,6 +321,36 @@ class RunDirectory:
                 named = entry.name[1:].rsplit(".", 3)[0]
                 remove_leftovers(Path(entry.path).with_name(named))
 
+    # --- outputs ---------------------------------------------------------------------------
+
+    def announce(self, files: Iterable[tuple[Path, Path] | None]) -> None:
+        """Note that finished files are about to get their names.
+
+        A process that is killed between two of them leaves the first: with this note, the same command finds
+        that it is its own and may be replaced. A note that cannot be written is no error.
+
+        Args:
+            files: temporary and final name of each, None for a stream.
+        """
+        with contextlib.suppress(OSError, GexprError):
+            known = {str(final): _identity(temporary) for temporary, final in filter(None, files)}
+            if known:
+                publish(self.path / _PUBLISHED, [json.dumps(known).encode()])
+
+    def published(self, output: str) -> bool:
+        """Whether a file is one that :meth:`announce` was told of, unchanged, and not yet retracted."""
+        try:
+            known = json.loads((self.path / _PUBLISHED).read_bytes())
+            path = os.path.realpath(output)
+            return bool(known[path] == _identity(path))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def retract(self) -> None:
+        """Forget what :meth:`announce` noted: all files have their names."""
+        with contextlib.suppress(OSError):
+            (self.path / _PUBLISHED).unlink(missing_ok=True)
+
     # --- standard input --------------------------------------------------------------------
 
     def spooled(self) -> Path:
@@ -438,6 +470,12 @@ def read_logs(directory: RunDirectory) -> list[dict[str, Any]]:
                 ):
                     lines.append(value)
     return sorted(lines, key=lambda line: line["time"])
+
+
+def _identity(path: str | os.PathLike[str]) -> list[int]:
+    """What a file keeps when it is renamed, and hardly shares with another."""
+    status = os.stat(path)
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def name_blocks(blocks: Iterable[int], limit: int = 10) -> str:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from gexpr.runs import rates
 from gexpr.runs.common import align, assign_devices, count, input_files
-from gexpr.runs.control import RunOptions, is_stream, planned
+from gexpr.runs.control import RunOptions, claim, is_stream, planned, run_directory
 from gexpr.runs.directory import Manifest
 from gexpr.runs.predict import PredictOptions, PredictTask
-from gexpr.runs.score_variants import ScoreOptions, ScoreTask, check_format
+from gexpr.runs.score_outputs import check_annotatable, score_outputs
+from gexpr.runs.score_variants import ScoreOptions, ScoreTask
 from gexpr.runs.status import duration
 from gexpr.scoring.cost import estimated_seconds
 from gexpr.scoring.predictor import Predictor
 from gexpr.scoring.regions import piece_count
-from gexpr.writers.output import AtomicOutput, output_format, refuse_input
+from gexpr.variants.vcf import VcfSource
+from gexpr.writers.output import check_outputs, output_format, output_names
 from gexpr.writers.predictions import SUFFIXES
 
 _TEXT_NUMBER = 12
 """Characters of a number in TSV, with its tab."""
+_TEXT_KEY = 20
+"""Characters of an INFO key."""
+_COMPRESSION = 10
+"""How often a VCF's bytes are those of its compressed file."""
 
 
 class Estimate(NamedTuple):
@@ -43,18 +51,25 @@ class Estimate(NamedTuple):
 
 
 def dry_run_scores(
-    vcf: str, fasta: str, output: str | None, options: ScoreOptions, run: RunOptions
+    vcf: str, fasta: str, output: str | Sequence[str] | None, options: ScoreOptions, run: RunOptions
 ) -> list[str]:
     """Lines that say what ``score_variants`` with these arguments would do.
 
     Raises:
         GexprError: what would stop the run before its first block.
     """
-    format = check_format(output, options.format, options.long)
+    outputs = score_outputs(output, options.format, options.long)
     model, run = assign_devices(options.model, run)
     options = dataclasses.replace(options, model=model)
-    _check_output(output, run, input_files(vcf, fasta, model.checkpoint, options.contig_aliases))
-    with planned(lambda spooled: ScoreTask(spooled or vcf, vcf, fasta, options), output, run, vcf) as plan:
+    inputs = input_files(vcf, fasta, model.checkpoint, options.contig_aliases)
+    _check_outputs(outputs.paths, run, inputs, outputs.companions)
+
+    def make_task(spooled: str | None) -> ScoreTask:
+        if outputs.annotate:
+            check_annotatable(spooled or vcf, vcf)
+        return ScoreTask(spooled or vcf, vcf, fasta, options)
+
+    with planned(make_task, output, run, vcf) as plan:
         task, manifest, finished = plan
         assert isinstance(task, ScoreTask)
         opened = task.open()
@@ -69,8 +84,14 @@ def dry_run_scores(
         numbers = manifest.rows * len(opened.predictor.tracks) * len(options.statistics)
         number_bytes = np.dtype(options.dtype).itemsize
         binary = text + numbers * number_bytes
-        repeat = len(opened.predictor.tracks) * len(options.statistics) if options.long else 1
-        written = text * repeat + numbers * _TEXT_NUMBER if format == "tsv" else binary
+        columns = len(opened.predictor.tracks) * len(options.statistics)
+        sizes = {
+            "hdf5": binary,
+            "tsv": text * (columns if options.long else 1) + numbers * _TEXT_NUMBER,
+            "vcf": _size(opened.source) + numbers * (_TEXT_NUMBER + _TEXT_KEY),
+            "parquet": text + numbers * (number_bytes + 1),
+        }
+        written = sum(sizes[format] for format in outputs.formats) if outputs.paths else binary
         estimate = _estimate(opened.predictor, manifest, len(finished), windows, batches, binary, written)
     content = manifest.content
     lines = [f"{count(manifest.rows, 'allele')} of {count(content['records'], 'record')}"]
@@ -89,7 +110,8 @@ def dry_run_predictions(
     format = None if output is None else output_format(output, options.format, SUFFIXES)
     model, run = assign_devices(options.model, run)
     options = dataclasses.replace(options, model=model)
-    _check_output(output, run, input_files(bed, fasta, model.checkpoint, options.contig_aliases))
+    inputs = input_files(bed, fasta, model.checkpoint, options.contig_aliases)
+    _check_outputs(output_names(output), run, inputs)
     with planned(lambda spooled: PredictTask(spooled or bed, bed, fasta, options), output, run, bed) as plan:
         task, manifest, finished = plan
         assert isinstance(task, PredictTask)
@@ -108,11 +130,19 @@ def dry_run_predictions(
     return lines + _lines(estimate, manifest, run, output)
 
 
-def _check_output(output: str | None, run: RunOptions, inputs: list[str | None]) -> None:
-    if output is not None:
-        refuse_input(output, inputs)
-        if not is_stream(output):
-            AtomicOutput(output, force=run.force).discard()
+def _check_outputs(
+    outputs: Sequence[str], run: RunOptions, inputs: list[str | None], companions: Sequence[str] = ()
+) -> None:
+    check_outputs((*outputs, *companions), inputs)
+    files = [output for output in outputs if not is_stream(output)]
+    if files:
+        claim(outputs, run_directory(outputs, run), force=run.force, companions=companions)
+
+
+def _size(source: VcfSource) -> int:
+    """Bytes of a VCF, decompressed as is usual."""
+    size = os.path.getsize(source.stored)
+    return size if source.format == "text" else size * _COMPRESSION
 
 
 def _estimate(
@@ -137,7 +167,9 @@ def _estimate(
     )
 
 
-def _lines(estimate: Estimate, manifest: Manifest, run: RunOptions, output: str | None) -> list[str]:
+def _lines(
+    estimate: Estimate, manifest: Manifest, run: RunOptions, output: str | Sequence[str] | None
+) -> list[str]:
     done = f", {estimate.finished:,} of them finished" if estimate.finished else ""
     share = 1 - estimate.finished / max(estimate.blocks, 1)
     left = estimate.seconds * share
@@ -152,7 +184,8 @@ def _lines(estimate: Estimate, manifest: Manifest, run: RunOptions, output: str 
         lines.append(
             f"about {duration(left / shards)} for each of {shards} that have a machine or device each"
         )
-    name = "the output" if output in (None, "-") else output
+    files = [name for name in output_names(output) if name != "-"]
+    name = ", ".join(files) or "the output"
     lines.append(
         f"disk: about {_bytes(estimate.run_bytes)} for the run directory, "
         f"at most {_bytes(estimate.output_bytes)} for {name}"

@@ -1,24 +1,27 @@
-"""The job behind ``gexpr merge``: the finished blocks of shards to one output, without model or input."""
+"""The job behind ``gexpr merge``: the finished blocks of shards to outputs, without model or input."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from gexpr.errors import ConfigError, InputError
 from gexpr.runs import predict, score_variants
-from gexpr.runs.control import Outcome, Sink, merge
+from gexpr.runs.control import Outcome, Sink, claim, merge
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog
+from gexpr.runs.score_outputs import ScoreSink, check_annotatable, score_outputs
 from gexpr.runs.signals import terminable
 from gexpr.writers import predictions
-from gexpr.writers.output import AtomicOutput, output_format, refuse_input
+from gexpr.writers.output import AtomicOutput, check_outputs, output_format, output_names
 
 
 def merge_run(
     run_dir: str,
-    output: str,
+    output: str | Sequence[str],
     *,
     format: str | None = None,
     long: bool = False,
+    vcf: str | None = None,
     force: bool = False,
     keep_run: bool = False,
     top: int = 5,
@@ -28,9 +31,10 @@ def merge_run(
 
     Args:
         run_dir: the run directory.
-        output: a path, or ``-`` for TSV on standard output.
+        output: a path, or ``-`` for text on standard output; several for a run of ``score-variants``.
         format: the output's format; None goes by its suffix.
         long: TSV of scores with one line a number.
+        vcf: the file that was scored, for an annotated VCF; a run that read it from standard input has it.
         force: replace an existing output.
         keep_run: keep the run directory.
         top: how many of the strongest alleles the summary lists.
@@ -41,33 +45,60 @@ def merge_run(
         The run's summary, also printed to stderr.
 
     Raises:
-        GexprError: no run is there, blocks are missing or damaged (named), or the output cannot be written.
+        GexprError: no run is there, blocks are missing or damaged (named), the VCF is not the one that was
+            scored, or an output cannot be written.
     """
     directory = RunDirectory(run_dir)
     manifest = directory.manifest()
+    outputs = output_names(output)
+    companions: Sequence[str] = ()
+    if not outputs:
+        raise ConfigError("no output is named")
     if manifest.command == score_variants.COMMAND:
-        known = score_variants.check_format(output, format, long)
+        wanted = score_outputs(outputs, format, long)
+        companions = wanted.companions
+        source = _scored_vcf(directory, vcf) if wanted.annotate else None
 
-        def open_sink(claimed: AtomicOutput, plan: Manifest) -> Sink:
-            assert known is not None
-            return score_variants.ScoreSink(claimed, plan, known, long=long, top=top)
+        def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
+            return ScoreSink(claimed, plan, wanted, top=top, vcf=source)
     elif manifest.command == predict.COMMAND:
-        chosen = output_format(output, format, predictions.SUFFIXES)
+        if len(outputs) > 1:
+            raise ConfigError("a run of gexpr predict is merged into one output at a time")
+        chosen = output_format(outputs[0], format, predictions.SUFFIXES)
         if long:
             raise ConfigError("--long is a form of TSV of scores; this is a run of gexpr predict")
 
-        def open_sink(claimed: AtomicOutput, plan: Manifest) -> Sink:
-            return predict.PredictSink(claimed, plan, chosen)
+        def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
+            return predict.PredictSink(claimed[0], plan, chosen)
     else:
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
-    refuse_input(output, [entry.path for entry in os.scandir(run_dir)])
-    directory.refuse_output(output)
+    check_outputs((*outputs, *companions), [vcf, *(entry.path for entry in os.scandir(run_dir))])
+    for each in outputs:
+        directory.refuse_output(each)
+    claim(outputs, directory, force=force, companions=companions)
     with terminable() as complete:
-        sink = merge(directory, manifest, open_sink, output, force=force, before_commit=complete)
+        sink = merge(directory, manifest, open_sink, outputs, force=force, before_commit=complete)
         RunLog(directory).write("stop", how="merged")
         if not keep_run:
             directory.remove()
     outcome = Outcome(manifest, sink, 0, 0.0)
     if manifest.command == score_variants.COMMAND:
-        return score_variants.finish(outcome, output, strict=strict)
-    return predict.finish(outcome, output)
+        return score_variants.finish(outcome, wanted, strict=strict)
+    return predict.finish(outcome, outputs[0])
+
+
+def _scored_vcf(directory: RunDirectory, vcf: str | None) -> tuple[str, str]:
+    """Path of the VCF that a run scored, and what messages call it.
+
+    Raises:
+        ConfigError: it was not given, and is not kept in the directory.
+        InputError: it cannot be read, or is a BCF.
+    """
+    stored = directory.spooled()
+    path = str(stored) if vcf is None and stored.exists() else vcf
+    if path is None:
+        raise ConfigError(
+            "an annotated VCF needs the file that was scored: give it with --vcf (the other formats do not)"
+        )
+    check_annotatable(path, path)
+    return path, path

@@ -234,9 +234,13 @@ class PredictSink:
         block = PredictionBlock(regions, spans, part.arrays["predictions"], part.arrays["sums"])
         self._writer.write(block)
 
-    def commit(self) -> None:
-        """Finish the output and give it its name."""
+    def finish(self) -> None:
+        """Complete the output and bring it to the disk, still without its name."""
         self._writer.annotate(self._sizes.attributes())
+        self._writer.finish()
+
+    def commit(self) -> None:
+        """Give the output its name."""
         self._writer.commit()
 
     def discard(self) -> None:
@@ -283,9 +287,9 @@ def predict(
             check_regions(format, len(read_bed(task.path, task.label)))
         return task
 
-    def open_sink(claimed: AtomicOutput, manifest: Manifest) -> PredictSink:
+    def open_sink(claimed: Sequence[AtomicOutput], manifest: Manifest) -> PredictSink:
         assert format is not None
-        return PredictSink(claimed, manifest, format)
+        return PredictSink(claimed[0], manifest, format)
 
     inputs = input_files(bed, fasta, options.model.checkpoint, options.contig_aliases)
     outcome = run_task(make_task, open_sink, output, run, inputs=inputs, unit="regions")

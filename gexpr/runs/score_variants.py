@@ -1,30 +1,25 @@
 """The job behind ``gexpr score-variants``: a VCF, a FASTA and a checkpoint to a file of scores.
 
-:class:`ScoreTask` computes a block of rows in any process, :class:`ScoreSink` makes the output from
-the blocks, and :func:`gexpr.runs.control.run_task` does the rest.
+:class:`ScoreTask` computes a block of rows in any process, :class:`gexpr.runs.score_outputs.ScoreSink`
+makes the outputs from the blocks, and :func:`gexpr.runs.control.run_task` does the rest.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gexpr import logs
 from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.genome.contigs import read_aliases
 from gexpr.genome.fasta import Fasta
 from gexpr.genome.windows import CENTERED, WindowRule
-from gexpr.results import Track, Variant
+from gexpr.results import Variant
 from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
     BATCH_SIZE,
-    BatchSizes,
     DtypeCast,
     ModelTask,
     TaskOptions,
@@ -37,20 +32,32 @@ from gexpr.runs.common import (
     input_files,
     open_predictor,
     pack_tracks,
-    unpack_tracks,
 )
 from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
+from gexpr.runs.score_outputs import (
+    COLUMNS,
+    ScoreOutputs,
+    ScoreSink,
+    StrongVariant,
+    check_annotatable,
+    score_outputs,
+)
 from gexpr.scoring import realign
-from gexpr.scoring.definitions import ALL_BINS, AVERAGES, ENGINES, STATISTICS, Mask, canonical_statistic
-from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit, strongest
+from gexpr.scoring.definitions import (
+    ALL_BINS,
+    AVERAGES,
+    ENGINES,
+    Mask,
+    canonical_statistic,
+)
+from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit
 from gexpr.scoring.predictor import Predictor
 from gexpr.variants.alleles import AlleleReader
 from gexpr.variants.preflight import scan
 from gexpr.variants.vcf import VcfRecord, VcfSource, open_vcf
-from gexpr.writers.output import AtomicOutput, output_format
+from gexpr.writers.output import AtomicOutput
 from gexpr.writers.parts import Part
-from gexpr.writers.scores import SUFFIXES, ScoreSchema, open_writer
 
 COMMAND = "score-variants"
 
@@ -122,21 +129,12 @@ class ScoreOptions(TaskOptions):
         DtypeCast(self.dtype)
 
 
-class StrongVariant(NamedTuple):
-    """One of the alleles with the largest absolute score, with the track where it is largest."""
-
-    variant: Variant
-    track: Track
-    statistic: str
-    score: float
-
-
 class ScoreSummary(NamedTuple):
     """What a run did. ``computed`` rows were scored by this process, in ``seconds``; others came from
     an earlier or another process.
     """
 
-    output: str
+    outputs: tuple[str, ...]
     records: int
     alleles: int
     scored: int
@@ -302,7 +300,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         scores = opened.scorer.score(variants, advance)
         if advance is not None:
             advance(sum(not variant.ok for variant in variants))
-        columns = {name: [getattr(variant, name) for variant in variants] for name in _COLUMNS}
+        columns = {name: [getattr(variant, name) for variant in variants] for name in COLUMNS}
         return Part(
             {name: opened.cast(values) for name, values in scores.items()},
             {"columns": columns, BATCH_SIZE: opened.predictor.used_batch_size},
@@ -315,92 +313,23 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         opened.genome.check_unchanged()
 
 
-_COLUMNS = ("row", "line", "chrom", "pos", "id", "ref", "alt", "status")
-
-
-class ScoreSink:
-    """Makes the output of scores from parts, and finds the strongest.
-
-    Args:
-        output: the claimed output.
-        manifest: the run's plan.
-        format: ``hdf5`` or ``tsv``.
-        long: TSV with one line a number.
-        top: how many of the strongest alleles to find.
-    """
-
-    def __init__(
-        self, output: AtomicOutput, manifest: Manifest, format: str, *, long: bool = False, top: int = 5
-    ) -> None:
-        content = manifest.content
-        statistics = tuple(content["statistics"])
-        tracks = unpack_tracks(content["tracks"])
-        attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
-        schema = ScoreSchema(
-            tracks=tracks,
-            statistics=statistics,
-            attributes={**attributes, "contig_aliases": content["contig_aliases"]},
-            dtype=manifest.fingerprint["dtype"],
-            definitions={name: STATISTICS[name].formula for name in statistics},
-        )
-        self._statistics = statistics
-        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
-        self._writer = open_writer(output, format, schema, long=long)
-        self._ranking = _Ranking(statistics[0], top, tracks)
-
-    def add(self, part: Part) -> None:
-        """Write the rows of the next part."""
-        self._sizes.add(part)
-        columns = part.about["columns"]
-        variants = [
-            Variant(**dict(zip(_COLUMNS, row, strict=True)))
-            for row in zip(*(columns[name] for name in _COLUMNS), strict=True)
-        ]
-        scores = {name: part.arrays[name] for name in self._statistics}
-        self._writer.write(variants, scores)
-        self._ranking.add(variants, scores)
-
-    def commit(self) -> None:
-        """Finish the output and give it its name."""
-        self._writer.annotate(self._sizes.attributes())
-        self._writer.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished output."""
-        self._writer.discard()
-
-    @property
-    def strongest(self) -> list[StrongVariant]:
-        """The alleles with the largest absolute score of the first statistic."""
-        return self._ranking.result()
-
-
-def check_format(output: str | None, format: str | None, long: bool) -> str | None:
-    """The format of an output of scores; None when no output is named.
-
-    Raises:
-        ConfigError: it cannot be told, or ``long`` with another format than TSV.
-    """
-    if output is None:
-        return None
-    known = output_format(output, format, SUFFIXES)
-    if long and known != "tsv":
-        raise ConfigError(f"--long is a form of TSV; the output's format is {known}")
-    return known
-
-
 def score_variants(
-    vcf: str, fasta: str, output: str | None, options: ScoreOptions, run: RunOptions | None = None
+    vcf: str,
+    fasta: str,
+    output: str | Sequence[str] | None,
+    options: ScoreOptions,
+    run: RunOptions | None = None,
 ) -> ScoreSummary | None:
     """Score every ALT allele of a VCF and write one row for each.
 
-    The output appears under its name only when it is complete. Finished blocks are kept in the run
+    The outputs appear under their names only when all are complete. Finished blocks are kept in the run
     directory until then, so that the same call continues after an interruption.
 
     Args:
         vcf: VCF or BCF; ``-`` is standard input.
         fasta: the genome that the VCF's coordinates refer to.
-        output: a path, or ``-`` for TSV on standard output; None with a shard leaves it to the merge.
+        output: a path, or several, each in the format of its suffix; ``-`` is standard output, as TSV; None
+            with a shard leaves it to the merge.
         options: what is scored and how.
         run: how the run is carried out.
 
@@ -410,28 +339,40 @@ def score_variants(
     Raises:
         GexprError: bad input, options or environment.
         Interrupted: a signal came; the same call continues.
-        UnscoredError: ``options.strict`` and an allele was not scored; the output is complete.
+        UnscoredError: ``options.strict`` and an allele was not scored; the outputs are complete.
     """
-    format = check_format(output, options.format, options.long)
+    outputs = score_outputs(output, options.format, options.long)
     model, run = assign_devices(options.model, run or RunOptions())
     options = dataclasses.replace(options, model=model)
+    stored = vcf
 
     def make_task(spooled: str | None) -> ScoreTask:
-        return ScoreTask(spooled or vcf, vcf, fasta, options)
+        nonlocal stored
+        stored = spooled or vcf
+        if outputs.annotate:
+            check_annotatable(stored, vcf)
+        return ScoreTask(stored, vcf, fasta, options)
 
-    def open_sink(claimed: AtomicOutput, manifest: Manifest) -> ScoreSink:
-        assert format is not None
-        return ScoreSink(claimed, manifest, format, long=options.long, top=options.top)
+    def open_sink(claimed: Sequence[AtomicOutput], manifest: Manifest) -> ScoreSink:
+        return ScoreSink(claimed, manifest, outputs, top=options.top, vcf=(stored, vcf))
 
     inputs = input_files(vcf, fasta, options.model.checkpoint, options.contig_aliases)
-    outcome = run_task(make_task, open_sink, output, run, inputs=inputs, unit="alleles")
-    if outcome.sink is None or output is None:
+    outcome = run_task(
+        make_task,
+        open_sink,
+        outputs.paths,
+        run,
+        inputs=inputs,
+        unit="alleles",
+        companions=outputs.companions,
+    )
+    if outcome.sink is None:
         return None
-    return finish(outcome, output, strict=options.strict)
+    return finish(outcome, outputs, strict=options.strict)
 
 
-def finish(outcome: Outcome, output: str, *, strict: bool = False) -> ScoreSummary:
-    """Print the summary of a run whose output is complete.
+def finish(outcome: Outcome, outputs: ScoreOutputs, *, strict: bool = False) -> ScoreSummary:
+    """Print the summary of a run whose outputs are complete.
 
     Raises:
         UnscoredError: ``strict`` and an allele was not scored.
@@ -439,7 +380,7 @@ def finish(outcome: Outcome, output: str, *, strict: bool = False) -> ScoreSumma
     assert isinstance(outcome.sink, ScoreSink)
     content = outcome.manifest.content
     summary = ScoreSummary(
-        output=output,
+        outputs=outputs.paths,
         records=content["records"],
         alleles=outcome.manifest.rows,
         scored=content["by_status"].get("ok", 0),
@@ -452,32 +393,14 @@ def finish(outcome: Outcome, output: str, *, strict: bool = False) -> ScoreSumma
         logs.info(line)
     unscored = summary.alleles - summary.scored
     if strict and unscored:
+        files = _files(outputs.paths)
+        what = f"the output {files[0]} is" if len(files) == 1 else "the output is"
+        if len(files) > 1:
+            what = f"the outputs {', '.join(files)} are"
         raise UnscoredError(
-            f"{count(unscored, 'allele was', 'alleles were')} not scored (--strict); "
-            f"the output {'is complete' if output == '-' else output + ' is complete'}"
+            f"{count(unscored, 'allele was', 'alleles were')} not scored (--strict); {what} complete"
         )
     return summary
-
-
-class _Ranking:
-    """Keeps the alleles with the largest absolute first statistic over all blocks."""
-
-    def __init__(self, statistic: str, size: int, tracks: Sequence[Track]) -> None:
-        self._statistic = statistic
-        self._size = size
-        self._tracks = tracks
-        self._kept: list[tuple[float, int, StrongVariant]] = []
-
-    def add(self, variants: list[Variant], scores: Mapping[str, NDArray[np.floating]]) -> None:
-        for row, track, score in strongest(scores, self._statistic, self._size):
-            entry = StrongVariant(variants[row], self._tracks[track], self._statistic, score)
-            # Earlier rows win ties; rows are distinct, so the records themselves are never compared.
-            heapq.heappush(self._kept, (abs(score), -variants[row].row, entry))
-            if len(self._kept) > self._size:
-                heapq.heappop(self._kept)
-
-    def result(self) -> list[StrongVariant]:
-        return [entry for _, _, entry in sorted(self._kept, reverse=True)]
 
 
 def summary_lines(summary: ScoreSummary) -> list[str]:
@@ -493,8 +416,8 @@ def summary_lines(summary: ScoreSummary) -> list[str]:
     unscored = {status: n for status, n in summary.by_status.items() if status != "ok"}
     if unscored:
         lines.append("not scored: " + ", ".join(f"{status} {n:,}" for status, n in unscored.items()))
-    if summary.output != "-":
-        lines.append(f"written to {summary.output}")
+    if files := _files(summary.outputs):
+        lines.append(f"written to {', '.join(files)}")
     if summary.strongest:
         lines.append(f"strongest effects by {summary.strongest[0].statistic}:")
         rows = [
@@ -509,6 +432,10 @@ def summary_lines(summary: ScoreSummary) -> list[str]:
         ]
         lines += align(rows)
     return lines
+
+
+def _files(outputs: Sequence[str]) -> list[str]:
+    return [output for output in outputs if output != "-"]
 
 
 def _short(allele: str) -> str:

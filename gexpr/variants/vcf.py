@@ -144,6 +144,35 @@ class VcfSource:
             else:
                 yield from self._text_records(stream)
 
+    @property
+    def stored(self) -> str:
+        """Where the file is on the disk: ``path``, or a copy of what can be read only once."""
+        return self._stored
+
+    def lines(self) -> Iterator[bytes]:
+        """All lines of a text VCF, header lines included, with their line ends and otherwise unchecked.
+
+        Raises:
+            InputError: the file is a BCF, which has no lines, or its compression is damaged.
+        """
+        if self.format == "bcf":
+            raise InputError(
+                "a BCF has no lines of text that could be annotated; give the VCF: "
+                "`bcftools view FILE.bcf | gexpr score-variants ... -`, or write a file by `bcftools view -Oz`",
+                path=self.path,
+            )
+        with open_binary(self._stored, KIND) as handle:
+            self._check(os.fstat(handle.fileno()))
+            rest: list[bytes] = []
+            for chunk in chunks(handle, self.path):
+                *whole, last = chunk.split(b"\n")
+                for line in whole:
+                    yield b"".join((*rest, line, b"\n"))
+                    rest.clear()
+                rest.append(last)
+            if line := b"".join(rest):
+                yield line
+
     def _text_records(self, stream: Iterator[bytes]) -> Iterator[VcfRecord]:
         tabs = self.columns - 1
         number = blank = 0

@@ -171,12 +171,18 @@ class Hdf5Output:
         if error is not None:
             raise error
 
+    def finish(self) -> None:
+        """Close the file and bring it to the disk, still without its name."""
+        if self.file:
+            self._write_waiting()
+            self._pool.shutdown()
+            self.file.close()
+        self.check()
+        self.output.finish()
+
     def commit(self) -> None:
         """Close the file and give it its name."""
-        self._write_waiting()
-        self._pool.shutdown()
-        self.file.close()
-        self.check()
+        self.finish()
         self.output.commit()
 
     def discard(self) -> None:

@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -28,13 +28,23 @@ from numpy.typing import NDArray
 from gexpr.errors import ConfigError, GexprError
 
 
-def output_format(path: str, requested: str | None, suffixes: Mapping[str, str]) -> str:
+def output_names(output: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The outputs that a function was given as one path, several, or None."""
+    if output is None:
+        return ()
+    return (output,) if isinstance(output, str) else tuple(output)
+
+
+def output_format(
+    path: str, requested: str | None, suffixes: Mapping[str, str], streams: Collection[str] = ("tsv",)
+) -> str:
     """The format of an output: as requested, or from its suffix; standard output is TSV.
 
     Args:
         path: the output, ``-`` for standard output.
         requested: a format's name, or None.
         suffixes: suffix -> format, longest suffixes included (``.tsv.gz``).
+        streams: formats that standard output can take.
 
     Raises:
         ConfigError: the suffix is unknown, or a binary format is meant for standard output.
@@ -43,8 +53,10 @@ def output_format(path: str, requested: str | None, suffixes: Mapping[str, str])
     if requested is not None:
         if requested not in known:
             raise ConfigError(f"unknown output format {requested!r} (known: {', '.join(known)})")
-        if path == "-" and requested != "tsv":
-            raise ConfigError(f"format {requested!r} cannot be written to standard output; only tsv can")
+        if path == "-" and requested not in streams:
+            raise ConfigError(
+                f"format {requested!r} cannot be written to standard output; only {' and '.join(streams)} can"
+            )
         return requested
     if path == "-":
         return "tsv"
@@ -164,6 +176,26 @@ def refuse_input(path: str, inputs: Iterable[str | None]) -> None:
             raise ConfigError(f"the output {path} is also an input ({each}); give another name")
 
 
+def check_outputs(outputs: Sequence[str], inputs: Sequence[str | None]) -> None:
+    """Raise ConfigError when an output is an input or another output, or several are standard output.
+
+    Args:
+        outputs: paths, ``-`` for standard output.
+        inputs: as in :func:`refuse_input`.
+    """
+    places: dict[str, str] = {}
+    for output in outputs:
+        refuse_input(output, inputs)
+        place = output if output == "-" else os.path.realpath(output)
+        if place in places:
+            if output == "-":
+                raise ConfigError("standard output ('-') can take one output only; give the others a name")
+            raise ConfigError(
+                f"the outputs {places[place]} and {output} are the same file; give one another name"
+            )
+        places[place] = output
+
+
 class AtomicOutput:
     """A claim on an output path, made before the work starts.
 
@@ -174,6 +206,7 @@ class AtomicOutput:
     Attributes:
         file: a binary file to write to; readable and seekable unless it is a stream.
         is_stream: whether it is standard output or another thing that cannot be renamed into place.
+        force: as given.
 
     Raises:
         GexprError: the path cannot be written, with the reason; or it exists, and not ``force``.
@@ -181,6 +214,7 @@ class AtomicOutput:
 
     def __init__(self, path: str, *, force: bool = False) -> None:
         self.path = path
+        self.force = force
         self._temporary: Path | None = None
         self._final: Path | None = None
         self.is_stream = True
@@ -212,20 +246,41 @@ class AtomicOutput:
         """An OSError while writing, as the error that the user sees."""
         return GexprError(f"cannot write {self.path}: {error.strerror or error}")
 
+    def finish(self) -> None:
+        """Bring everything to the disk, still under the temporary name; nothing can be written any more.
+
+        Raises:
+            GexprError: the disk is full.
+        """
+        if self.file.closed:
+            return
+        try:
+            self.file.flush()
+            if self._temporary is not None:
+                os.fsync(self.file.fileno())
+            if self.path != "-":
+                self.file.close()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self.failure(error) from error
+
+    def unpublished(self) -> tuple[Path, Path] | None:
+        """The temporary and the final name of a file that has not got its name yet; else None."""
+        if self._temporary is None or self._final is None:
+            return None
+        return self._temporary, self._final
+
     def commit(self) -> None:
         """Bring everything to the disk and give the file its name.
 
         Raises:
             GexprError: the disk is full or the folder has become unwritable.
         """
+        self.finish()
         try:
-            self.file.flush()
             if self._temporary is None or self._final is None:
-                if self.path != "-":
-                    self.file.close()
                 return
-            os.fsync(self.file.fileno())
-            self.file.close()
             os.replace(self._temporary, self._final)
             self._temporary = None
             sync_folder(self._final.parent)
@@ -283,6 +338,7 @@ class BgzfFile:
         self._file = file
         self._level = level
         self._pending = bytearray()
+        self._offset = 0
 
     def write(self, data: bytes) -> None:
         """Compress ``data``; whole blocks are written."""
@@ -290,6 +346,10 @@ class BgzfFile:
         while len(self._pending) >= self._BLOCK:
             self._write_block(bytes(self._pending[: self._BLOCK]))
             del self._pending[: self._BLOCK]
+
+    def tell(self) -> int:
+        """The virtual offset of the next byte, as an index of the file has it."""
+        return self._offset << 16 | len(self._pending)
 
     def finish(self) -> None:
         """Write what is left and the end-of-file marker; the underlying file stays open."""
@@ -306,6 +366,7 @@ class BgzfFile:
                 break
         size = len(body) + 26
         tail = struct.pack("<II", zlib.crc32(data), len(data))
+        self._offset += size
         write_all(self._file, self._HEADER + struct.pack("<H", size - 1) + body + tail)
 
 

@@ -13,7 +13,7 @@ from gexpr.errors import ConfigError
 from gexpr.results import Region, Track
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype, write_all
-from gexpr.writers.scores import TsvFile, numbers
+from gexpr.writers.text import TextFile, numbers
 
 SUFFIXES = {
     ".h5": "hdf5",
@@ -65,6 +65,10 @@ class PredictionWriter(Protocol):
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """Add attributes that are known only at the end; a format without attributes leaves them out."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk, still without its name."""
         ...
 
     def commit(self) -> None:
@@ -149,6 +153,10 @@ class PredictionsHdf5Writer:
         """Add attributes of the whole file."""
         self._hdf5.attributes(attributes)
 
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk."""
+        self._hdf5.finish()
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         self._hdf5.commit()
@@ -163,7 +171,7 @@ class PredictionsTsvWriter:
 
     def __init__(self, output: AtomicOutput, schema: PredictionSchema) -> None:
         self._schema = schema
-        self._file = TsvFile(output)
+        self._file = TextFile(output)
         header = ["chrom", "start", "end", "name", "strand", *(track.id for track in schema.tracks)]
         self._file.lines(["\t".join(header)])
 
@@ -178,6 +186,10 @@ class PredictionsTsvWriter:
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """TSV has no attributes."""
+
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk."""
+        self._file.finish()
 
     def commit(self) -> None:
         """Finish the file and give it its name."""
@@ -209,8 +221,14 @@ class PredictionsNpzWriter:
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """The archive has no attributes."""
 
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk.
+
+        Raises:
+            ConfigError: no region was written.
+        """
+        if self._output.file.closed:
+            return
         if self._block is None:
             raise ConfigError("the npz format holds one region, and there is none; write .h5 instead")
         schema, region = self._schema, self._block.regions[0]
@@ -232,6 +250,11 @@ class PredictionsNpzWriter:
             write_all(self._output.file, image.getbuffer())
         except OSError as error:
             raise self._output.failure(error) from error
+        self._output.finish()
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        self.finish()
         self._output.commit()
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""Variant scores as HDF5 or TSV, by blocks of rows, behind one interface."""
+"""Variant scores as HDF5, TSV, annotated VCF or Parquet, by blocks of rows, behind one interface."""
 
 from __future__ import annotations
 
@@ -8,12 +8,29 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gexpr.errors import ConfigError
 from gexpr.results import Track, Variant
+from gexpr.variants.vcf import VcfSource
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
-from gexpr.writers.output import AtomicOutput, BgzfFile, as_dtype, utf8, write_all
+from gexpr.writers.output import AtomicOutput, as_dtype
+from gexpr.writers.text import TextFile, numbers
 
-SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".tsv": "tsv", ".tsv.gz": "tsv", ".txt": "tsv", ".txt.gz": "tsv"}
+SUFFIXES = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+    ".txt": "tsv",
+    ".txt.gz": "tsv",
+    ".vcf": "vcf",
+    ".vcf.gz": "vcf",
+    ".vcf.bgz": "vcf",
+    ".parquet": "parquet",
+}
 """Suffix of an output of variant scores -> its format."""
+
+STREAMS = ("tsv", "vcf")
+"""Formats of variant scores that standard output can take."""
 
 FORMAT_NAME = "gexpr variant scores"
 FORMAT_VERSION = 1
@@ -42,6 +59,10 @@ class ScoreWriter(Protocol):
         """Add attributes that are known only at the end; a format without attributes leaves them out."""
         ...
 
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk, still without its name."""
+        ...
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         ...
@@ -51,17 +72,39 @@ class ScoreWriter(Protocol):
         ...
 
 
-def open_writer(output: AtomicOutput, format: str, schema: ScoreSchema, *, long: bool = False) -> ScoreWriter:
+def open_writer(
+    output: AtomicOutput,
+    format: str,
+    schema: ScoreSchema,
+    *,
+    long: bool = False,
+    vcf: VcfSource | None = None,
+) -> ScoreWriter:
     """The writer for a format.
 
     Args:
         output: the claimed output.
-        format: ``hdf5`` or ``tsv``.
+        format: ``hdf5``, ``tsv``, ``vcf`` or ``parquet``.
         schema: what will be written.
         long: TSV with one line for each variant, track and statistic.
+        vcf: the file that was scored, which the format ``vcf`` annotates.
+
+    Raises:
+        ConfigError: ``vcf`` without such a file.
+        MissingDependencyError: ``parquet`` without pyarrow.
     """
     if format == "hdf5":
         return ScoresHdf5Writer(output, schema)
+    if format == "vcf":
+        from gexpr.writers.vcf import ScoresVcfWriter
+
+        if vcf is None:
+            raise ConfigError("the format vcf annotates the VCF that was scored, and none was given")
+        return ScoresVcfWriter(output, schema, vcf)
+    if format == "parquet":
+        from gexpr.writers.parquet import ScoresParquetWriter
+
+        return ScoresParquetWriter(output, schema)
     return ScoresTsvWriter(output, schema, long=long)
 
 
@@ -111,6 +154,10 @@ class ScoresHdf5Writer:
         """Add attributes of the whole file."""
         self._hdf5.attributes(attributes)
 
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk."""
+        self._hdf5.finish()
+
     def commit(self) -> None:
         """Finish the file and give it its name."""
         self._hdf5.commit()
@@ -120,54 +167,13 @@ class ScoresHdf5Writer:
         self._hdf5.discard()
 
 
-class TsvFile:
-    """Lines of tab-separated text, bgzipped when the output's name ends in ``.gz``."""
-
-    def __init__(self, output: AtomicOutput) -> None:
-        self.output = output
-        self._bgzf = BgzfFile(output.file) if output.path.lower().endswith(".gz") else None
-
-    def lines(self, lines: Sequence[str]) -> None:
-        """Write lines, each without its line break.
-
-        Raises:
-            GexprError: the write failed.
-        """
-        data = b"".join(utf8(line) + b"\n" for line in lines)
-        try:
-            if self._bgzf is not None:
-                self._bgzf.write(data)
-            else:
-                write_all(self.output.file, data)
-                if self.output.is_stream:
-                    self.output.file.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise self.output.failure(error) from error
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        if self._bgzf is not None:
-            try:
-                self._bgzf.finish()
-            except OSError as error:
-                raise self.output.failure(error) from error
-        self.output.commit()
-
-
-def numbers(row: NDArray[np.floating]) -> list[str]:
-    """The shortest text of every number that reads back as the same float32 or float16; ``nan`` for NaN."""
-    return [str(value) for value in row]
-
-
 class ScoresTsvWriter:
     """TSV: ``chrom pos id ref alt status`` and one column a track, or one line a number (``long``)."""
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema, *, long: bool = False) -> None:
         self._schema = schema
         self._long = long
-        self._file = TsvFile(output)
+        self._file = TextFile(output)
         header = ["chrom", "pos", "id", "ref", "alt", "status"]
         if long:
             header += ["track_id", "track_label", "statistic", "score"]
@@ -196,6 +202,10 @@ class ScoresTsvWriter:
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """TSV has no attributes."""
+
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk."""
+        self._file.finish()
 
     def commit(self) -> None:
         """Finish the file and give it its name."""

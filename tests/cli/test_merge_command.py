@@ -16,7 +16,10 @@ from gexpr.runs.score_variants import UnscoredError
 from gexpr.runs.status import RunStatus
 
 MERGE = "gexpr.runs.merge.merge_run"
-DEFAULTS = {"format": None, "long": False, "force": False, "keep_run": False, "top": 5, "strict": False}
+DEFAULTS = {
+    **{"format": None, "long": False, "vcf": None, "force": False, "keep_run": False, "top": 5},
+    "strict": False,
+}
 
 
 def invoke(*arguments: str) -> Result:
@@ -32,16 +35,25 @@ def test_merge_defaults() -> None:
 
 
 def test_merge_with_every_option() -> None:
-    options = "--format tsv --long --force --keep-run --top 2 --strict --quiet --output -"
+    options = "--format tsv --long --vcf v.vcf --force --keep-run --top 2 --strict --quiet --output -"
     with mock.patch(MERGE) as call, mock.patch("gexpr.logs.set_quiet") as quiet:
         assert invoke("merge", *options.split(), "work").exit_code == 0
     call.assert_called_once_with(
-        "work", "-", format="tsv", long=True, force=True, keep_run=True, top=2, strict=True
+        "work", "-", format="tsv", long=True, vcf="v.vcf", force=True, keep_run=True, top=2, strict=True
     )
     quiet.assert_called_once_with(True)
 
 
-@pytest.mark.parametrize("name", ["hdf5", "tsv", "npz"])
+def test_merge_into_several_outputs() -> None:
+    with mock.patch(MERGE) as call:
+        assert (
+            invoke("merge", "work", "-o", "a.h5", "-o", "-", "-o", "b.vcf", "--vcf", "example").exit_code == 0
+        )
+    assert call.call_args.args == ("work", ("a.h5", "-", "b.vcf"))
+    assert call.call_args.kwargs["vcf"].endswith(".vcf.gz") and call.call_args.kwargs["format"] is None
+
+
+@pytest.mark.parametrize("name", ["hdf5", "tsv", "vcf", "parquet", "npz"])
 def test_merge_knows_every_format(name: str) -> None:
     with mock.patch(MERGE) as call:
         assert invoke("merge", "work", "-o", "a", "--format", name).exit_code == 0
@@ -56,6 +68,9 @@ def test_merge_knows_every_format(name: str) -> None:
         ["-o", "a.h5"],
         ["work", "-o", "a", "--format", "xml"],
         ["work", "-o", "a", "--top", "-1"],
+        ["work", "-o", "a", "-o", "b.h5", "--format", "tsv"],
+        ["work", "--format", "tsv", "-o", "a", "-o", "b.h5"],
+        ["work", "-o", "-", "-o", "-"],
     ],
     ids=" ".join,
 )

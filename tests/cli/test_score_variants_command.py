@@ -67,6 +67,16 @@ def test_defaults() -> None:
     call.assert_called_once_with("v.vcf", "g.fa", "o.h5", expected, RunOptions())
 
 
+def test_several_outputs_and_standard_output_as_vcf() -> None:
+    with mock.patch(CALL) as call:
+        assert invoke(*NEEDED, "-o", "b.parquet", "-o", "-", "v.vcf").exit_code == 0
+        assert invoke(*NEEDED[:4], "-o", "-", "--format", "vcf", "v.vcf").exit_code == 0
+    expected = ScoreOptions(model=ModelOptions("net"))
+    several, one = call.call_args_list
+    assert several.args == ("v.vcf", "g.fa", ("o.h5", "b.parquet", "-"), expected, RunOptions())
+    assert one.args[2:4] == ("-", ScoreOptions(model=ModelOptions("net"), format="vcf"))
+
+
 def test_every_option() -> None:
     text = (
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
@@ -177,6 +187,8 @@ def test_the_word_example_is_the_packaged_data() -> None:
         [*NEEDED, "--workers", "0", "v.vcf"],
         [*NEEDED, "--cluster", "pbs", "v.vcf"],
         [*NEEDED[:4], "--run-dir", "work", "v.vcf"],
+        [*NEEDED, "-o", "b.tsv", "--format", "tsv", "v.vcf"],
+        [*NEEDED, "-o", "-", "-o", "-", "v.vcf"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -276,7 +288,7 @@ def test_strict_exits_with_3_and_a_complete_output(folder: Path, tmp_path: Path)
         (["-o", "no/such/folder/a.h5"], "does not exist"),
         (["-o", "a.xlsx"], "known suffixes: .h5"),
         (["--shifts", "0,192"], "a shift of 192 bp is too large: the model predicts the middle 384 bp"),
-        (["-o", "a.h5", "--long"], "--long is a form of TSV"),
+        (["--format", "hdf5", "--long"], "--long is a form of TSV"),
         (["--contig-aliases", "no-such.tsv"], "no-such.tsv"),
     ],
 )

@@ -394,7 +394,7 @@ def test_a_sink_that_fails_leaves_no_output(task: ToyTask, output: Path) -> None
         def add(self, part: Any) -> None:
             super().add(part)
             if self.added == 3:
-                raise self.output.failure(OSError(28, "No space left on device"))
+                raise self.outputs[0].failure(OSError(28, "No space left on device"))
 
     with pytest.raises(GexprError, match=r"cannot write .*a\.txt: No space left on device"):
         control.merge(directory, directory.manifest(), Failing, str(output))
@@ -601,6 +601,6 @@ def test_who_computes() -> None:
 
 
 def test_where_a_run_works() -> None:
-    assert run_directory("out/a.h5", RunOptions()).path == Path("out/a.h5.run")
-    assert run_directory("out/a.h5", RunOptions(run_dir="work")).path == Path("work")
-    assert run_directory(None, RunOptions(run_dir="work")).path == Path("work")
+    assert run_directory(["out/a.h5"], RunOptions()).path == Path("out/a.h5.run")
+    assert run_directory(["out/a.h5"], RunOptions(run_dir="work")).path == Path("work")
+    assert run_directory([], RunOptions(run_dir="work")).path == Path("work")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,23 +132,31 @@ class ToyTask(BlockTask):
 
 
 class ToySink:
-    """Numbers as lines of text."""
+    """Numbers as lines of text, the same in every output."""
 
-    def __init__(self, output: AtomicOutput, manifest: Manifest) -> None:
-        self.output = output
+    def __init__(self, outputs: Sequence[AtomicOutput], manifest: Manifest) -> None:
+        self.outputs = outputs
         self.added = 0
 
     def add(self, part: Part) -> None:
         self.added += 1
-        write_all(self.output.file, "".join(f"{value}\n" for value in part.arrays["squares"]).encode())
-        if self.output.is_stream:
-            self.output.file.flush()
+        text = "".join(f"{value}\n" for value in part.arrays["squares"])
+        for output in self.outputs:
+            write_all(output.file, text.encode())
+            if output.is_stream:
+                output.file.flush()
+
+    def finish(self) -> None:
+        for output in self.outputs:
+            output.finish()
 
     def commit(self) -> None:
-        self.output.commit()
+        for output in self.outputs:
+            output.commit()
 
     def discard(self) -> None:
-        self.output.discard()
+        for output in self.outputs:
+            output.discard()
 
 
 def squares(rows: int) -> str:
@@ -156,10 +164,11 @@ def squares(rows: int) -> str:
     return "".join(f"{row * row}\n" for row in range(rows))
 
 
-def run(task: ToyTask, output: Path | str | None, **options: Any) -> Outcome:
+def run(task: ToyTask, output: Path | str | Sequence[Path | str] | None, **options: Any) -> Outcome:
     """A run of the toy task, as a command would start it."""
     # Imported here: workers that unpickle a task must not wait for torch.
     from gexpr.runs.control import RunOptions, run_task
 
-    given = None if output is None else str(output)
+    several = isinstance(output, Sequence) and not isinstance(output, str)
+    given = [str(each) for each in output] if several else None if output is None else str(output)
     return run_task(lambda _: task, ToySink, given, RunOptions(**options), inputs=["toy.txt"], unit="squares")

@@ -36,7 +36,7 @@ def test_formats(path: str, requested: str | None, expected: str) -> None:
 
 @pytest.mark.parametrize("path", ["scores", "scores.csv", "scores.gz", "tsv"])
 def test_an_unknown_suffix_lists_the_known_ones(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"\.h5, .*\.tsv\.gz.*--format hdf5\|tsv"):
+    with pytest.raises(ConfigError, match=r"\.h5, .*\.tsv\.gz.*--format hdf5\|parquet\|tsv\|vcf"):
         output_format(path, None, SUFFIXES)
 
 

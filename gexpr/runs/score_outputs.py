@@ -1,0 +1,198 @@
+"""Outputs of scores: several formats in one pass over the parts of a run, and the strongest alleles."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gexpr.errors import ConfigError, InputError
+from gexpr.results import Track, Variant
+from gexpr.runs.common import BatchSizes, unpack_tracks
+from gexpr.runs.directory import Manifest
+from gexpr.scoring.definitions import STATISTICS
+from gexpr.scoring.engine import strongest
+from gexpr.variants.vcf import VcfSource, open_vcf
+from gexpr.writers.output import AtomicOutput, output_format, output_names
+from gexpr.writers.parquet import need_pyarrow
+from gexpr.writers.parts import Part
+from gexpr.writers.scores import STREAMS, SUFFIXES, ScoreSchema, ScoreWriter, open_writer
+from gexpr.writers.vcf import index_names
+
+COLUMNS = ("row", "line", "chrom", "pos", "id", "ref", "alt", "status")
+"""Fields of the variants in a part."""
+
+
+class StrongVariant(NamedTuple):
+    """One of the alleles with the largest absolute score, with the track where it is largest."""
+
+    variant: Variant
+    track: Track
+    statistic: str
+    score: float
+
+
+class ScoreOutputs(NamedTuple):
+    """Where scores go: paths, and the format of each; ``long`` is for those in TSV."""
+
+    paths: tuple[str, ...]
+    formats: tuple[str, ...]
+    long: bool
+
+    @property
+    def companions(self) -> list[str]:
+        """Files that may be written beside the outputs: indexes."""
+        named = zip(self.paths, self.formats, strict=True)
+        return [name for path, format in named if format == "vcf" for name in index_names(path)]
+
+    @property
+    def annotate(self) -> bool:
+        """Whether an output is the scored VCF with annotations, so that the VCF is read once more."""
+        return "vcf" in self.formats
+
+
+def score_outputs(output: str | Sequence[str] | None, format: str | None, long: bool) -> ScoreOutputs:
+    """The formats of outputs of scores.
+
+    Args:
+        output: a path, several, or None.
+        format: the format of a single output; None goes by the suffixes.
+        long: TSV with one line a number.
+
+    Raises:
+        ConfigError: a format cannot be told, ``format`` with several outputs, or ``long`` without TSV.
+        MissingDependencyError: Parquet without pyarrow.
+    """
+    paths = output_names(output)
+    if format is not None and len(paths) > 1:
+        raise ConfigError(
+            f"--format {format} is for one output, and there are {len(paths)}; suffixes tell their formats"
+        )
+    formats = tuple(output_format(path, format, SUFFIXES, STREAMS) for path in paths)
+    if long and paths and "tsv" not in formats:
+        raise ConfigError(f"--long is a form of TSV; the output's format is {' and '.join(formats)}")
+    if "parquet" in formats:
+        need_pyarrow()
+    return ScoreOutputs(paths, formats, long)
+
+
+def check_annotatable(path: str, label: str) -> None:
+    """Raise InputError when a variant file has no lines of text that could be annotated: a BCF."""
+    next(open_vcf(path, label=label).lines(), None)
+
+
+class ScoreSink:
+    """Makes the outputs of scores from parts, and finds the strongest alleles.
+
+    Args:
+        claimed: the claimed outputs.
+        manifest: the run's plan.
+        outputs: the same outputs' formats.
+        top: how many of the strongest alleles to find.
+        vcf: path of the scored VCF and what messages call it, where an output is in the format ``vcf``.
+
+    Raises:
+        InputError: it is not the VCF that was scored.
+    """
+
+    def __init__(
+        self,
+        claimed: Sequence[AtomicOutput],
+        manifest: Manifest,
+        outputs: ScoreOutputs,
+        *,
+        top: int = 5,
+        vcf: tuple[str, str] | None = None,
+    ) -> None:
+        content = manifest.content
+        statistics = tuple(content["statistics"])
+        tracks = unpack_tracks(content["tracks"])
+        attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
+        schema = ScoreSchema(
+            tracks=tracks,
+            statistics=statistics,
+            attributes={**attributes, "contig_aliases": content["contig_aliases"]},
+            dtype=manifest.fingerprint["dtype"],
+            definitions={name: STATISTICS[name].formula for name in statistics},
+        )
+        self._statistics = statistics
+        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
+        source = _scored_vcf(vcf, manifest) if outputs.annotate and vcf is not None else None
+        self._writers: list[ScoreWriter] = []
+        try:
+            for each, format in zip(claimed, outputs.formats, strict=True):
+                self._writers.append(open_writer(each, format, schema, long=outputs.long, vcf=source))
+        except BaseException:
+            self.discard()
+            raise
+        self._ranking = _Ranking(statistics[0], top, tracks)
+
+    def add(self, part: Part) -> None:
+        """Write the rows of the next part."""
+        self._sizes.add(part)
+        columns = part.about["columns"]
+        variants = [
+            Variant(**dict(zip(COLUMNS, row, strict=True)))
+            for row in zip(*(columns[name] for name in COLUMNS), strict=True)
+        ]
+        scores = {name: part.arrays[name] for name in self._statistics}
+        for writer in self._writers:
+            writer.write(variants, scores)
+        self._ranking.add(variants, scores)
+
+    def finish(self) -> None:
+        """Complete the outputs and bring them to the disk, still without their names."""
+        for writer in self._writers:
+            writer.annotate(self._sizes.attributes())
+            writer.finish()
+
+    def commit(self) -> None:
+        """Give the outputs their names."""
+        for writer in self._writers:
+            writer.commit()
+
+    def discard(self) -> None:
+        """Remove what is unfinished."""
+        for writer in self._writers:
+            writer.discard()
+
+    @property
+    def strongest(self) -> list[StrongVariant]:
+        """The alleles with the largest absolute score of the first statistic."""
+        return self._ranking.result()
+
+
+def _scored_vcf(vcf: tuple[str, str], manifest: Manifest) -> VcfSource:
+    path, label = vcf
+    source = open_vcf(path, label=label)
+    if source.sha256 != manifest.fingerprint["vcf_sha256"]:
+        raise InputError(
+            f"this is not the VCF that was scored ({manifest.fingerprint['vcf']}, SHA-256 "
+            f"{manifest.fingerprint['vcf_sha256']}): its SHA-256 is {source.sha256}",
+            path=label,
+        )
+    return source
+
+
+class _Ranking:
+    """Keeps the alleles with the largest absolute first statistic over all blocks."""
+
+    def __init__(self, statistic: str, size: int, tracks: Sequence[Track]) -> None:
+        self._statistic = statistic
+        self._size = size
+        self._tracks = tracks
+        self._kept: list[tuple[float, int, StrongVariant]] = []
+
+    def add(self, variants: list[Variant], scores: Mapping[str, NDArray[np.floating]]) -> None:
+        for row, track, score in strongest(scores, self._statistic, self._size):
+            entry = StrongVariant(variants[row], self._tracks[track], self._statistic, score)
+            # Earlier rows win ties; rows are distinct, so the records themselves are never compared.
+            heapq.heappush(self._kept, (abs(score), -variants[row].row, entry))
+            if len(self._kept) > self._size:
+                heapq.heappop(self._kept)
+
+    def result(self) -> list[StrongVariant]:
+        return [entry for _, _, entry in sorted(self._kept, reverse=True)]

@@ -1,0 +1,203 @@
+"""Parquet in the tidy form: one row for each allele, statistic and track; needs pyarrow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gexpr.errors import GexprError, require
+from gexpr.results import Variant
+from gexpr.writers.hdf5 import Attribute
+from gexpr.writers.output import AtomicOutput, as_dtype, utf8, write_all
+from gexpr.writers.scores import FORMAT_NAME, FORMAT_VERSION, Scores, ScoreSchema
+
+GROUP_ROWS = 1 << 18
+"""Rows of a row group, at most; fixed, because it decides on the file's bytes."""
+
+
+def need_pyarrow() -> None:
+    """Raise MissingDependencyError where pyarrow is not installed."""
+    require("pyarrow.parquet", "parquet")
+
+
+class ScoresParquetWriter:
+    """Parquet; see docs/output-files.md.
+
+    Rows are gathered into row groups of whole alleles, so that the file does not depend on the blocks in
+    which they come.
+
+    Args:
+        output: the claimed output.
+        schema: what is written.
+
+    Raises:
+        GexprError: the output is a stream.
+        MissingDependencyError: pyarrow is not installed.
+    """
+
+    def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
+        if output.is_stream:
+            raise GexprError(f"cannot write {output.path}: Parquet needs a regular file; use --format tsv")
+        self._arrow: Any = require("pyarrow", "parquet")
+        parquet: Any = require("pyarrow.parquet", "parquet")
+        self._output = output
+        self._schema = schema
+        self._width = len(schema.tracks) * len(schema.statistics)
+        self._group = max(1, GROUP_ROWS // max(self._width, 1))
+        self._variants: list[Variant] = []
+        self._tables: list[np.ndarray[Any, Any]] = []
+        self._file = _WholeWrites(output)
+        self._writer: Any = parquet.ParquetWriter(
+            self._file,
+            self._arrow_schema(),
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            # Scores seldom repeat; all else does.
+            use_dictionary=["chrom", "pos", "id", "ref", "alt", "status", *_OF_COLUMNS],
+            write_statistics=["chrom", "pos", "status", *_OF_COLUMNS],
+        )
+
+    def _arrow_schema(self) -> Any:
+        arrow = self._arrow
+        few = arrow.dictionary(arrow.int32(), arrow.string())
+        columns = [
+            ("chrom", few),
+            ("pos", arrow.int64()),
+            ("id", arrow.string()),
+            ("ref", arrow.string()),
+            ("alt", arrow.string()),
+            ("status", few),
+            *((name, few) for name in _OF_COLUMNS),
+            ("score", arrow.float32()),
+        ]
+        attributes: dict[str, Attribute] = {
+            "format": FORMAT_NAME,
+            "format_version": FORMAT_VERSION,
+            **self._schema.attributes,
+            **{f"definition {name}": text for name, text in self._schema.definitions.items()},
+        }
+        return arrow.schema(columns, metadata=_metadata(attributes))
+
+    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+        """Add one block of rows."""
+        if not variants:
+            return
+        tables = [as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics]
+        self._variants += variants
+        self._tables.append(np.concatenate(tables, axis=1, dtype=np.float32))
+        if len(self._variants) >= self._group:
+            table = np.concatenate(self._tables)
+            whole = len(table) - len(table) % self._group
+            for low in range(0, whole, self._group):
+                high = low + self._group
+                self._write_group(self._variants[low:high], table[low:high])
+            self._variants = self._variants[whole:]
+            self._tables = [table[whole:].copy()]
+
+    def _write_group(self, variants: Sequence[Variant], table: np.ndarray[Any, Any]) -> None:
+        arrow = self._arrow
+        row = np.repeat(np.arange(len(variants), dtype=np.int32), self._width)
+        cell = np.tile(np.arange(self._width, dtype=np.int32), len(variants))
+        statistic, track = np.divmod(cell, max(len(self._schema.tracks), 1))
+        tracks = self._schema.tracks
+
+        def few(texts: Sequence[str], indices: np.ndarray[Any, Any]) -> Any:
+            unique = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+            codes = np.array([unique[text] for text in texts], dtype=np.int32)
+            values = arrow.array(_clean(unique), arrow.string())
+            return arrow.DictionaryArray.from_arrays(codes[indices], values)
+
+        def many(texts: Sequence[str]) -> Any:
+            return arrow.array(_clean(texts), arrow.string()).take(arrow.array(row))
+
+        scores = table.reshape(-1)
+        columns = [
+            few([variant.chrom for variant in variants], row),
+            arrow.array(np.array([variant.pos for variant in variants], dtype=np.int64)[row]),
+            many([variant.id or "." for variant in variants]),
+            many([variant.ref for variant in variants]),
+            many([variant.alt for variant in variants]),
+            few([variant.status for variant in variants], row),
+            few([each.id for each in tracks], track),
+            few([each.label for each in tracks], track),
+            few(list(self._schema.statistics), statistic),
+            arrow.array(scores, mask=np.isnan(scores)),
+        ]
+        group = arrow.Table.from_arrays(columns, schema=self._writer.schema)
+        try:
+            self._writer.write_table(group, max(len(row), 1))
+        except OSError as error:
+            raise self._output.failure(self._file.error or error) from error
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add metadata of the whole file, beside those of the schema."""
+        if attributes:
+            self._writer.add_key_value_metadata(_metadata(attributes))
+
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk."""
+        if self._writer.is_open:
+            if self._variants:
+                self._write_group(self._variants, np.concatenate(self._tables))
+                self._variants, self._tables = [], []
+            try:
+                self._writer.close()
+            except OSError as error:
+                raise self._output.failure(self._file.error or error) from error
+        self._output.finish()
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        self.finish()
+        self._output.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        if self._writer.is_open:
+            # The library writes the end of a file that it closes, and closes what is thrown away.
+            self._file.muted = True
+            self._writer.close()
+        self._output.discard()
+
+
+_OF_COLUMNS = ("track_id", "track_label", "statistic")
+
+
+class _WholeWrites(io.RawIOBase):
+    """A file for pyarrow: every write is complete, or an error that is kept; ``muted`` drops all."""
+
+    def __init__(self, output: AtomicOutput) -> None:
+        self._output = output
+        self._size = 0
+        self.error: OSError | None = None
+        self.muted = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if not self.muted:
+            try:
+                write_all(self._output.file, view)
+            except OSError as error:
+                self.error = self.error or error
+                raise
+        self._size += len(view)
+        return len(view)
+
+
+def _metadata(attributes: Mapping[str, Attribute]) -> dict[str, bytes]:
+    return {name: utf8(str(attributes[name])) for name in sorted(attributes)}
+
+
+def _clean(texts: Any) -> list[str]:
+    """Strings as UTF-8 can hold them."""
+    return [utf8(text).decode("utf-8") for text in texts]
