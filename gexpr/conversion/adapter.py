@@ -46,15 +46,22 @@ class Source(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def shape(self, name: str, axes: int | None = None) -> tuple[int, ...]:
         """Shape of a tensor.
 
+        Args:
+            name: the tensor's.
+            axes: how many it has to have, none of them empty; None takes any shape.
+
         Raises:
-            CheckpointError: there is none of this name.
+            CheckpointError: there is none of this name, or it has another number of axes.
         """
         if name not in self.shapes:
             raise CheckpointError(f"{self.place}: has no tensor {name}; is it a model of another kind?")
-        return self.shapes[name]
+        shape = self.shapes[name]
+        if axes is not None and (len(shape) != axes or 0 in shape):
+            raise CheckpointError(f"{self.place}: {name} has shape {shape}; it should have {axes} axes")
+        return shape
 
 
 Change = Callable[[Array], Array]
@@ -116,8 +123,16 @@ def take_in(
             raise AssertionError(f"the model has no {place.target}")
         shape, dtype = wanted[place.target]
         value = source[place.source]
+        if value.dtype.kind not in "fiu":
+            raise CheckpointError(f"{source.place}: {place.source} holds {value.dtype}, not real numbers")
         if place.change is not None:
-            value = place.change(value)
+            try:
+                value = place.change(value)
+            except (ValueError, IndexError) as error:
+                raise CheckpointError(
+                    f"{source.place}: {place.source} has shape {source.shape(place.source)}, which cannot be "
+                    f"that of {place.target} {shape}: {error}"
+                ) from error
         if value.shape != shape:
             raise CheckpointError(
                 f"{source.place}: {place.source} has shape {source.shape(place.source)}, which gives "

@@ -17,9 +17,10 @@ ORDER = (
 )
 """Blocks of a trunk. A pointwise block gives the same before and after the crop."""
 
+_PLAIN = {"sum": 1.0, "mean": 1.0, "avg": 1.0, "max": 1.0}
 _EXPONENTS = {
-    "shifted": {"sum_sqrt": 0.5, "mean_sqrt": 0.5, "sum_exp75": 0.75, "sum": 1.0, "mean": 1.0, "max": 1.0},
-    "power": {"sum_sqrt": 0.75, "sum": 1.0, "mean": 1.0, "max": 1.0},
+    "shifted": {"sum_sqrt": 0.5, "mean_sqrt": 0.5, "avg_sqrt": 0.5, "sum_exp75": 0.75, **_PLAIN},
+    "power": {"sum_sqrt": 0.75, **_PLAIN},
 }
 
 

@@ -120,22 +120,22 @@ def pytorch_settings(source: Source, **changes: Any) -> dict[str, Any]:
     tower = _numbers(source, r"conv_tower\.(\d+)\.0\.2\.weight")
     layers = _numbers(source, r"transformer\.(\d+)\.0\.fn\.0\.weight")
     heads = {
-        match[1]: shape[0]
-        for name, shape in source.shapes.items()
+        match[1]: source.shape(name, 2)[0]
+        for name in source
         if (match := re.fullmatch(r"_heads\.(.+)\.0\.weight", name))
     }
     attention = "transformer.0.0.fn.1"
-    bias = source.shape(f"{attention}.rel_content_bias")
+    bias = source.shape(f"{attention}.rel_content_bias", 4)
     return _settings(
-        stem=source.shape("stem.0.weight"),
-        tower=[source.shape(f"conv_tower.{n}.0.2.weight") for n in range(tower)],
+        stem=source.shape("stem.0.weight", 3),
+        tower=[source.shape(f"conv_tower.{n}.0.2.weight", 3) for n in range(tower)],
         depth=layers,
         attention_heads=bias[1],
         key_size=bias[3],
-        values=source.shape(f"{attention}.to_v.weight")[0],
-        features=source.shape(f"{attention}.to_rel_k.weight")[1],
-        final=source.shape("final_pointwise.1.2.weight")[0],
-        inner=source.shape("transformer.0.1.fn.1.weight")[0],
+        values=source.shape(f"{attention}.to_v.weight", 2)[0],
+        features=source.shape(f"{attention}.to_rel_k.weight", 2)[1],
+        final=source.shape("final_pointwise.1.2.weight", 3)[0],
+        inner=source.shape("transformer.0.1.fn.1.weight", 2)[0],
         heads=heads,
         changes=changes,
     )
@@ -255,9 +255,9 @@ def sonnet_settings(source: Source, **changes: Any) -> dict[str, Any]:
     mha = f"{trunk}/2/_layers/0/_layers/0/_module/_layers/1"
 
     def convolution(name: str) -> tuple[int, ...]:
-        return source.shape(name + "/w" + VARIABLE)[::-1]
+        return source.shape(name + "/w" + VARIABLE, 3)[::-1]
 
-    bias = source.shape(f"{mha}/_r_w_bias{VARIABLE}")
+    bias = source.shape(f"{mha}/_r_w_bias{VARIABLE}", 4)
     head = re.compile(r"module/_heads/([^/]+)/_layers/0/w" + VARIABLE)
     return _settings(
         stem=convolution(f"{trunk}/0/_layers/0"),
@@ -267,10 +267,10 @@ def sonnet_settings(source: Source, **changes: Any) -> dict[str, Any]:
         ),
         attention_heads=bias[1],
         key_size=bias[3],
-        values=source.shape(f"{mha}/_v_layer/w{VARIABLE}")[1],
-        features=source.shape(f"{mha}/_r_k_layer/w{VARIABLE}")[0],
+        values=source.shape(f"{mha}/_v_layer/w{VARIABLE}", 2)[1],
+        features=source.shape(f"{mha}/_r_k_layer/w{VARIABLE}", 2)[0],
         final=convolution(f"{trunk}/4/_layers/0/_layers/2")[0],
-        inner=source.shape(f"{trunk}/2/_layers/0/_layers/1/_module/_layers/1/w{VARIABLE}")[1],
-        heads={m[1]: shape[1] for name, shape in source.shapes.items() if (m := head.fullmatch(name))},
+        inner=source.shape(f"{trunk}/2/_layers/0/_layers/1/_module/_layers/1/w{VARIABLE}", 2)[1],
+        heads={m[1]: source.shape(name, 2)[1] for name in source if (m := head.fullmatch(name))},
         changes=changes,
     )

@@ -334,7 +334,7 @@ class Layers:
                 f"{place}: has {len(dense)} dense layers, which leaves {len(dense) - trunk} heads; the "
                 f"parameter file has {len(expected)}"
             )
-        sizes = [self._source.shape(self._weights[layer][0])[-1] for _, layer in held]
+        sizes = [self._source.shape(self._weights[layer][0], 2)[1] for _, layer in held]
         fitting = [
             names
             for names in itertools.combinations(expected, len(held))

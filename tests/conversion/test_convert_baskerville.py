@@ -233,7 +233,13 @@ def test_transforms_of_targets() -> None:
     assert transform(row("sum_sqrt", 64), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=64"
     assert transform(row("sum_sqrt", 384), "power") == "squashed:power,exponent=0.75,clip_soft=384"
     assert transform(row("mean", 32), "shifted") == "squashed:shifted_power,exponent=1,clip_soft=32"
-    assert transform(row("sum", None), "shifted") == "count"
+    assert transform(row("sum_exp75", None), "shifted") == "squashed:shifted_power,exponent=0.75"
+    assert transform(row("avg_sqrt", 9), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=9"
+    assert transform(row("sum", None), "shifted") == transform(row("avg", None), "power") == "count"
+    with pytest.raises(
+        ConfigError, match="sum_stat 'sum_exp75' is not one of: sum_sqrt, sum, mean, avg, max"
+    ):
+        transform(row("sum_exp75", None), "power")
     with pytest.raises(ConfigError, match="sum_stat 'median' is not one of"):
         transform(row("median", None), "shifted")
 

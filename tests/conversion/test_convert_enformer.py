@@ -434,6 +434,15 @@ def test_sources_that_do_not_fit(tmp_path: Path) -> None:
         {**state, "_trunk.1.0.bias": torch.zeros(24)}, "_trunk.1.0.bias and stem.0.bias should be the same"
     )
     refused({"a": torch.zeros(1)}, "has no tensor")
+    refused({**state, "stem.0.weight": torch.zeros(24)}, r"stem.0.weight has shape \(24,\); it should have 3")
+    bias = "transformer.{}.0.fn.1.rel_content_bias"
+    refused(
+        {**state, bias.format(0): torch.zeros(1, 0, 1, 8)}, r"shape \(1, 0, 1, 8\); it should have 4 axes"
+    )
+    refused(
+        {**state, bias.format(1): torch.zeros(4)}, r"\(4,\), which cannot be that of transformer.1.attention"
+    )
+    refused({**state, "stem.0.bias": torch.zeros(24) * 1j}, "stem.0.bias holds complex64, not real numbers")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="is not a table of tensors by name"):
         convert("enformer-pytorch", tmp_path / "list.pt", tmp_path / "out")
