@@ -10,6 +10,7 @@ from gexpr import logs
 from gexpr.cli import options
 from gexpr.genome.windows import WindowRule
 from gexpr.scoring.definitions import (
+    AGGREGATES,
     AVERAGES,
     ENGINES,
     Mask,
@@ -62,6 +63,17 @@ from gexpr.scoring.definitions import (
     default="predictions",
     show_default=True,
     help="Average strands and shifts before the statistic, or after it.",
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(tuple(AGGREGATES)),
+    help="One column for each cell type (or assay) instead of each track: the mean of its tracks' scores.",
+)
+@click.option(
+    "--merge-strands",
+    is_flag=True,
+    help="One column for each pair of stranded tracks: the predictions of both strands are added before the "
+    "statistic.",
 )
 @click.option(
     "--max-offset",
@@ -134,6 +146,8 @@ def command(
     compile: bool,
     threads: int | None,
     average: str,
+    aggregate: str | None,
+    merge_strands: bool,
     window_rule: WindowRule,
     engine: str,
     dtype: str,
@@ -166,6 +180,9 @@ def command(
     Two tracks, one line a number, from a pipe:
       bcftools view -r chrI all.bcf | gexpr score-variants -c yeast-tss -f sacCer3.fa.gz \\
           -t '*diamide*' --long -o scores.tsv.gz -
+    One column a cell type, from the tracks of one assay without those of a list:
+      gexpr score-variants -c NET -f hg38.fa -o scores.h5 -t 'assay:DNASE,^@poor.txt' \\
+          --aggregate celltype variants.vcf.gz
 
     A tenth of a large file, on each of ten machines that share a folder; then the output:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o all.h5 --shard 3/10 all.vcf.gz
@@ -198,11 +215,13 @@ def command(
             threads=threads,
             unsquash=unsquash,
             auto_batch=auto_batch,
+            merge_strands=merge_strands,
         ),
         statistics=stats,
         pseudocount=pseudocount,
         mask=mask,
         average=average,
+        aggregate=aggregate,
         window_rule=window_rule,
         engine=engine,
         max_allele_length=max_allele_length,

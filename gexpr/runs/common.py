@@ -50,6 +50,7 @@ class ModelOptions(NamedTuple):
     unsquash: bool = True
     auto_batch: bool = False
     compile: bool = False
+    merge_strands: bool = False
 
 
 def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, RunOptions]:
@@ -158,6 +159,7 @@ def open_predictor(options: ModelOptions) -> Predictor:
         unsquash=options.unsquash,
         auto_batch=options.auto_batch,
         compile=options.compile,
+        merge_strands=options.merge_strands,
     )
 
 
@@ -176,7 +178,8 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "checkpoint_sha256": info.weights_sha256,
         "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "architecture": info.architecture,
-        "tracks": name_places(track.index for track in predictor.tracks),
+        "tracks": name_places(track.index for track in predictor.used_tracks),
+        "merge_strands": predictor.strands is not None,
         "reverse_complement": predictor.reverse_complement,
         "shifts": ",".join(map(str, predictor.shifts)),
         "unsquash": predictor.unsquash,

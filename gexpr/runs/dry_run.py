@@ -81,10 +81,10 @@ def dry_run_scores(
             windows += number
             batches += math.ceil(number / size)
             text += sum(len(v.chrom) + len(v.id) + len(v.ref) + len(v.alt) + 20 for v in variants)
-        numbers = manifest.rows * len(opened.predictor.tracks) * len(options.statistics)
+        numbers = manifest.rows * len(opened.scorer.tracks) * len(options.statistics)
         number_bytes = np.dtype(options.dtype).itemsize
         binary = text + numbers * number_bytes
-        columns = len(opened.predictor.tracks) * len(options.statistics)
+        columns = len(opened.scorer.tracks) * len(options.statistics)
         sizes = {
             "hdf5": binary,
             "tsv": text * (columns if options.long else 1) + numbers * _TEXT_NUMBER,

@@ -45,6 +45,7 @@ from gexpr.runs.score_outputs import (
 )
 from gexpr.scoring import realign
 from gexpr.scoring.definitions import (
+    AGGREGATES,
     ALL_BINS,
     AVERAGES,
     ENGINES,
@@ -79,6 +80,7 @@ class ScoreOptions(TaskOptions):
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
         average: ``predictions`` or ``scores``.
+        aggregate: ``celltype`` or ``assay``: write means of the scores over the tracks that share it.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
         max_allele_length: bases; longer alleles get the status ``too_long``.
@@ -99,6 +101,7 @@ class ScoreOptions(TaskOptions):
     pseudocount: float = 1.0
     mask: Mask = ALL_BINS
     average: str = "predictions"
+    aggregate: str | None = None
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
     max_allele_length: int = 2000
@@ -118,6 +121,8 @@ class ScoreOptions(TaskOptions):
             raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.average not in AVERAGES:
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {self.average!r}")
+        if self.aggregate is not None and self.aggregate not in AGGREGATES:
+            raise ConfigError(f"aggregate must be one of {', '.join(AGGREGATES)}, not {self.aggregate!r}")
         if not 0 <= self.pseudocount < float("inf"):
             raise ConfigError(f"pseudocount must be 0 or more, not {self.pseudocount}")
         if not 0 <= self.max_ref_mismatch <= 1:
@@ -233,6 +238,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             pseudocount=options.pseudocount,
             mask=options.mask,
             average=options.average,
+            aggregate=options.aggregate,
             window_rule=options.window_rule,
             engine=options.engine,
             max_allele_length=limit,
@@ -255,6 +261,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "pseudocount": options.pseudocount,
             "log_base": 2,
             "average": options.average,
+            **describe_aggregate(opened.scorer),
             "mask": str(options.mask),
             "engine": opened.scorer.engine,
             "max_offset": str(options.window_rule),
@@ -278,6 +285,11 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             logs.warning(
                 f"alleles longer than {limit:,} bases are not scored: the model predicts only {bases:,} bp"
             )
+        strands = opened.predictor.strands
+        if strands is not None and not strands.merged:
+            logs.warning(
+                "--merge-strands changes nothing: no selected track has a partner on the other strand"
+            )
         if found.renamed:
             pairs = [f"{old} is {new}" for old, new in sorted(found.renamed.items())]
             logs.info(f"contig names: {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''} in the FASTA")
@@ -286,7 +298,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "by_status": found.by_status,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(found.renamed.items())),
             "statistics": list(options.statistics),
-            "tracks": pack_tracks(opened.predictor.tracks),
+            "tracks": pack_tracks(opened.scorer.tracks),
         }
 
     def default_block_rows(self, rows: int) -> int:
@@ -311,6 +323,13 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         opened = self.open()
         opened.source.check_unchanged()
         opened.genome.check_unchanged()
+
+
+def describe_aggregate(scorer: VariantScorer) -> dict[str, Any]:
+    """Attributes of an output: whether and over what its scores are means."""
+    if scorer.aggregate is None:
+        return {"aggregate": "none"}
+    return {"aggregate": scorer.aggregate.by, "aggregate_sha256": scorer.aggregate.sha256}
 
 
 def score_variants(

@@ -58,6 +58,9 @@ JS_PSEUDOCOUNT = 1e-6
 AVERAGES = ("predictions", "scores")
 """Where reverse complement and shifts are averaged: before the statistic, or after it."""
 
+AGGREGATES = {"celltype": "cell_type", "assay": "assay"}
+"""Over what scores can be averaged -> the column of the track table that groups the tracks."""
+
 ENGINES = ("incremental", "plain")
 """How alternates are predicted: only what they change of the local trunk anew, or all of it."""
 

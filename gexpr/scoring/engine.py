@@ -15,6 +15,7 @@ from gexpr.genome.fasta import Fasta
 from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.results import Variant
 from gexpr.scoring import realign, statistics
+from gexpr.scoring.aggregate import Aggregate
 from gexpr.scoring.definitions import AVERAGES, ENGINES, Mask, canonical_statistic
 from gexpr.scoring.devices import Download, indices
 from gexpr.scoring.incremental import IncrementalPredictor, Sequences
@@ -140,6 +141,8 @@ class VariantScorer:
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
         average: ``predictions`` averages strands and shifts before the statistic, ``scores`` after it.
+        aggregate: ``celltype`` or ``assay`` gives means of the scores over the tracks that share it; see
+            :class:`gexpr.scoring.aggregate.Aggregate`.
         window_rule: where windows lie.
         engine: ``incremental`` computes only what an alternate changes of the local trunk, where the
             model has one; ``plain`` computes all of it. They differ by rounding.
@@ -148,8 +151,8 @@ class VariantScorer:
             bins out, only those are predicted that such alleles can need. None promises nothing.
 
     Raises:
-        ConfigError: an unknown name, a statistic that a track's transform does not allow, or a window
-            rule that would move variants out of the model's output.
+        ConfigError: an unknown name, a statistic that a track's transform does not allow, a mean over
+            tracks that cannot be taken, or a window rule that would move variants out of the model's output.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class VariantScorer:
         pseudocount: float = 1.0,
         mask: Mask | None = None,
         average: str = "predictions",
+        aggregate: str | None = None,
         window_rule: WindowRule = CENTERED,
         engine: str = "incremental",
         cache_bytes: int | None = None,
@@ -177,6 +181,11 @@ class VariantScorer:
         self.mask = mask or Mask()
         self.average = average
         check_statistics(predictor.tracks, self.statistics)
+        self.aggregate: Aggregate | None = None
+        if aggregate is not None:
+            self.aggregate = Aggregate(predictor.tracks, aggregate, self.statistics, predictor.unsquash)
+        self.tracks = predictor.tracks if self.aggregate is None else self.aggregate.tracks
+        """The columns of the scores."""
         self.window_rule = window_rule
         allele_limit(predictor, window_rule)  # refuses rules that do not fit the model
         if engine not in ENGINES:
@@ -218,12 +227,12 @@ class VariantScorer:
             advance: called with the number of rows finished, as they finish.
 
         Returns:
-            Statistic name -> float32 (len(variants), tracks), NaN in rows that are not ``ok``.
+            Statistic name -> float32 (len(variants), len(self.tracks)), NaN in rows that are not ``ok``.
 
         Raises:
             GexprError: memory does not suffice, or a prediction is not finite.
         """
-        shape = len(variants), len(self.predictor.tracks)
+        shape = len(variants), len(self.tracks)
         scores = {name: np.full(shape, np.nan, dtype=np.float32) for name in self.statistics}
 
         def store(rows: list[list[int]], values: Download) -> None:
@@ -236,6 +245,8 @@ class VariantScorer:
                     f"(precision {self.predictor.precision}, pseudocount {self.pseudocount:g}): "
                     "use --precision fp32 and a pseudocount above 0"
                 )
+            if self.aggregate is not None:
+                host = self.aggregate(host)
             for statistic, per_pair in zip(self.statistics, host, strict=True):
                 for targets, row in zip(rows, per_pair, strict=True):
                     scores[statistic][targets] = row

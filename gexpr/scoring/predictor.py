@@ -18,6 +18,7 @@ from gexpr.results import Track
 from gexpr.scoring.compiled import Trunk
 from gexpr.scoring.definitions import PRECISIONS
 from gexpr.scoring.devices import default_batch_size, numeric_precision
+from gexpr.scoring.strands import MergedStrands
 from gexpr.scoring.transforms import NaturalScale
 
 
@@ -62,13 +63,15 @@ class Predictor:
             window to the right.
         precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
         unsquash: invert ``squashed:...`` transforms; False leaves those tracks as the model predicts them.
+        merge_strands: add the predictions, in natural scale, of tracks that are a strand pair; see
+            :class:`gexpr.scoring.strands.MergedStrands`.
         auto_batch: when memory does not suffice, go on with half the sequences a forward pass; the
             results then differ in their last digits from those of the full batch.
         compile: let PyTorch compile the model's local trunk; see :mod:`gexpr.scoring.compiled`.
 
     Raises:
         ConfigError: a value that is not allowed, shifts that would move a window's middle out of its
-            output, or tracks whose transform cannot be inverted.
+            output, tracks whose transform cannot be inverted, or strands that cannot be added.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Predictor:
         shifts: Sequence[int] = (0,),
         precision: str = "fp32",
         unsquash: bool = True,
+        merge_strands: bool = False,
         auto_batch: bool = False,
         compile: bool = False,
     ) -> None:
@@ -120,12 +124,19 @@ class Predictor:
         indices = default_tracks(model) if tracks is None else list(tracks)
         if not indices or not all(0 <= index < len(known) for index in indices):
             raise ConfigError(f"track indices must lie between 0 and {len(known) - 1}, not {indices}")
-        self.tracks = [known[index] for index in indices]
-        pairs = [track.strand_pair if track.strand_pair >= 0 else track.index for track in self.tracks]
+        self.strands = MergedStrands(known, indices, unsquash) if merge_strands else None
+        """What adds strand pairs, or None."""
+        if self.strands is not None:
+            indices = self.strands.used
+        self.used_tracks = [known[index] for index in indices]
+        """The model's tracks that are predicted."""
+        self.tracks = self.used_tracks if self.strands is None else self.strands.tracks
+        """What the last axis of predictions is."""
+        pairs = [track.strand_pair if track.strand_pair >= 0 else track.index for track in self.used_tracks]
         # On the reverse complement a column holds its partner's prediction, in the partner's scale.
         self.unsquash = unsquash
         self._natural = {
-            False: NaturalScale(self.tracks, unsquash),
+            False: NaturalScale(self.used_tracks, unsquash),
             True: NaturalScale([known[index] for index in pairs], unsquash),
         }
         self._outputs = {False: self._head_columns(model, indices), True: self._head_columns(model, pairs)}
@@ -263,7 +274,8 @@ class Predictor:
             return result
 
         result = self.in_batches(run, inputs, self.batch_size)
-        return self._natural[reverse](result.flip(1) if reverse else result)
+        natural = self._natural[reverse](result.flip(1) if reverse else result)
+        return natural if self.strands is None else self.strands(natural)
 
     @torch.inference_mode()
     def in_batches(
