@@ -65,7 +65,8 @@ class Case(NamedTuple):
         bases: length of the sequences.
         target: bins that are predicted.
         settings: of the other program's config.
-        gamma: normalization of Enformer's gamma features; ``table`` is that of :data:`PROGRAMS`' first.
+        gamma: normalization of Enformer's gamma features, ``features``, ``positions``, or ``table`` for
+            TensorFlow's table of the latter.
         batch: sequences.
     """
 
@@ -298,7 +299,8 @@ def difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray
     assert list(found) == list(expected)
     worst = 0.0
     for head, each in expected.items():
-        assert found[head].shape == each.shape and np.isfinite(each).all()
+        assert found[head].shape == each.shape
+        assert np.isfinite(found[head]).all() and np.isfinite(each).all()
         worst = max(worst, float(np.abs(found[head] - each).max() / np.abs(each).max()))
     return worst
 
