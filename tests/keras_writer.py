@@ -99,9 +99,9 @@ BORZOI_PARAMS: dict[str, Any] = {
 }
 
 
-def drawn_borzoi(heads: dict[str, int]) -> Borzoi:
+def drawn_borzoi(heads: dict[str, int], params: dict[str, Any] | None = None) -> Borzoi:
     """A model of these settings with drawn weights."""
-    settings = baskerville.settings(BORZOI_PARAMS, "params")
+    settings = baskerville.settings(params or BORZOI_PARAMS, "params")
     model = Borzoi(BorzoiConfig.from_dict({**settings, "heads": heads})).eval()
     with torch.no_grad():
         for each in (*model.parameters(), *model.buffers()):
@@ -157,7 +157,8 @@ def write_borzoi(path: Path, model: Borzoi, norms: str = "batch_normalization") 
     for n in range(2):
         norm(f"up.{n}.norm")
         norm(f"up.{n}.joined_norm")
-        dense(f"up.{n}.dense")
+        if model.config.upsampling_dense:
+            dense(f"up.{n}.dense")
         dense(f"up.{n}.joined_dense")
         file.add(
             "separable_conv1d",

@@ -97,7 +97,11 @@ def settings(params: Mapping[str, Any], place: str, gelu: str = "tanh") -> dict[
             if found.setdefault("upsampling_kernel", kernel) != kernel:
                 raise ConfigError(f"{block.where}: kernel_size {kernel} is not that of the first unet_conv")
             found["upsamplings"] += 1
-            block.demand("upsample_conv", True, False)
+            dense = block.take("upsample_conv", False)
+            if not isinstance(dense, bool) or found.setdefault("upsampling_dense", dense) is not dense:
+                raise ConfigError(
+                    f"{block.where}: upsample_conv {dense!r} is not that of the first unet_conv"
+                )
             block.demand("stride", 2, 2)
             block.demand_usual()
         elif block.name == "Cropping1D":
@@ -119,7 +123,7 @@ def settings(params: Mapping[str, Any], place: str, gelu: str = "tanh") -> dict[
 
 def dense_layers(config: Mapping[str, Any]) -> int:
     """Dense layers of the trunk, from its :func:`settings`."""
-    return 2 * int(config["depth"]) + 2 * int(config["upsamplings"])
+    return 2 * int(config["depth"]) + int(config["upsamplings"]) * (1 + config.get("upsampling_dense", True))
 
 
 def places(config: BorzoiConfig, source: Source) -> list[Place]:
@@ -148,7 +152,9 @@ def places(config: BorzoiConfig, source: Source) -> list[Place]:
         found += layers.dense(f"{block}.feedforward.contract")
     for n in range(config.upsamplings):
         found += [*layers.norm(f"up.{n}.norm"), *layers.norm(f"up.{n}.joined_norm")]
-        found += [*layers.dense(f"up.{n}.dense"), *layers.dense(f"up.{n}.joined_dense")]
+        if config.upsampling_dense:
+            found += layers.dense(f"up.{n}.dense")
+        found += layers.dense(f"up.{n}.joined_dense")
         depthwise, pointwise, bias = layers.next("separable_conv1d", 3)
         found += [
             Place(f"up.{n}.depthwise.weight", depthwise, transposed(1, 2, 0)),

@@ -71,6 +71,7 @@ class BorzoiConfig(ModelConfig):
         feedforward_factor: inner width of the feed-forward layers, in channels.
         upsamplings: U-Net blocks, each of which doubles the resolution.
         upsampling_kernel: width of their separable convolutions.
+        upsampling_dense: a linear layer before each doubling (baskerville's ``upsample_conv``).
         final_channels: width of the pointwise block before the heads; None for none.
         activation: approximation of GELU, ``tanh`` or ``sigmoid``.
         dropout, attention_dropout, position_dropout, final_dropout: of the residual branches, the attention
@@ -97,6 +98,7 @@ class BorzoiConfig(ModelConfig):
     feedforward_factor: int = 2
     upsamplings: int = 2
     upsampling_kernel: int = 3
+    upsampling_dense: bool = True
     final_channels: int | None = 1920
     activation: str = "tanh"
     dropout: float = 0.2
@@ -218,10 +220,10 @@ class BorzoiConfig(ModelConfig):
 class UpBlock(nn.Module):
     """Double the resolution and join the tower: (B, L, C) and (B, 2L, S) -> (B, 2L, C)."""
 
-    def __init__(self, channels: int, joined: int, kernel: int, form: str) -> None:
+    def __init__(self, channels: int, joined: int, kernel: int, form: str, dense: bool = True) -> None:
         super().__init__()
         self.norm = BatchNorm(channels, eps=EPSILON)
-        self.dense = nn.Linear(channels, channels)
+        self.dense = nn.Linear(channels, channels) if dense else nn.Identity()
         self.joined_norm = BatchNorm(joined, eps=EPSILON)
         self.joined_dense = nn.Linear(joined, channels)
         self.depthwise = nn.Conv1d(channels, channels, kernel, padding="same", groups=channels, bias=False)
@@ -269,7 +271,8 @@ class Borzoi(SequenceModel):
         self.pool = MaxPool()
         self.transformer = nn.ModuleList(TransformerBlock(config, None, EPSILON) for _ in range(config.depth))
         self.up = nn.ModuleList(
-            UpBlock(channels, joined, config.upsampling_kernel, form) for joined in config.joined_channels
+            UpBlock(channels, joined, config.upsampling_kernel, form, config.upsampling_dense)
+            for joined in config.joined_channels
         )
         self.final = (
             None

@@ -156,6 +156,28 @@ def test_the_published_parameter_files() -> None:
     assert baskerville.settings(trained, "params.json")["target_length"] == 6144
 
 
+def test_upsampling_without_a_linear_layer(tmp_path: Path) -> None:
+    """As in tutorials/latest/train_model/params_mini.json of calico/borzoi."""
+    changes = copy.deepcopy(PARAMS)
+    for block in (3, 4):
+        del changes["trunk"][block]["upsample_conv"]
+    model = drawn({"human": 5}, changes)
+    write_keras(tmp_path / "model.h5", model)
+    done = convert(
+        "baskerville", tmp_path / "model.h5", tmp_path / "out", params=write_params(changes, tmp_path)
+    )
+    assert done.parameters == parameter_count(drawn({"human": 5})) - 2 * (12 * 12 + 12)
+    block, x, joined = model.up[0], torch.randn(1, 3, 12), torch.randn(1, 6, 12)
+    assert isinstance(block, torch.nn.Module)
+    doubled = torch.nn.functional.gelu(block.norm(x), approximate="tanh").repeat_interleave(2, dim=1)
+    side = block.joined_dense(torch.nn.functional.gelu(block.joined_norm(joined), approximate="tanh"))
+    expected = block.depthwise((doubled + side).transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(block(x, joined), block.pointwise(expected))
+    x = torch.eye(4)[torch.randint(0, 4, (1, 256))]
+    with torch.inference_mode():
+        assert torch.equal(checkpoints.load(done.folder)(x), model(x))
+
+
 def test_what_says_the_same_is_accepted() -> None:
     expected = baskerville.settings(PARAMS, "x")
     plain = changed(1, pool_type="max", conv_type="standard", se=False, norm_type="batch-sync")
@@ -190,8 +212,7 @@ def test_what_says_the_same_is_accepted() -> None:
         (changed(2, block_type="swin"), r"block 2 \(transformer_tower\): block_type 'swin' is not supported"),
         (changed(2, qkv_width=3), "qkv_width 3 is not supported, only 1"),
         (changed(2, dense_expansion=1.5), "dense_expansion 1.5 is not a whole number"),
-        (changed(3, upsample_conv=False), "upsample_conv False is not supported, only True"),
-        (without(3, "upsample_conv"), r"upsample_conv False \(the default\) is not supported"),
+        (without(4, "upsample_conv"), "upsample_conv False is not that of the first unet_conv"),
         (changed(3, stride=4), r"block 3 \(unet_conv\): stride 4 is not supported, only 2"),
         (changed(4, kernel_size=5), r"block 4 \(unet_conv\): kernel_size 5 is not that of the first"),
         (changed(6, kernel_size=3), r"block 6 \(conv_nac\): kernel_size 3 is not supported, only 1"),
