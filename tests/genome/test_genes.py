@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pysam
@@ -112,7 +113,7 @@ def test_gff3_of_yeast_has_coding_sequences_alone(tmp_path: Path) -> None:
 
 def test_gtf_of_other_programs(tmp_path: Path) -> None:
     text = (
-        'chr1\tStringTie\ttranscript\t11\t90\t.\t+\t.\tgene_id "M.1"; transcript_id "M.1.1"; ref_gene_id "X";\n'
+        'chr1\tStringTie\ttranscript\t11\t90\t.\t+\t.\tgene_id "M.1"; transcript_id "M.1.1"; cov "9";\n'
         'chr1\tStringTie\texon\t11\t90\t.\t+\t.\tref_gene_id "X"; gene_id "M.1"; transcript_id "M.1.1";\n'
         "chr1\told\tCDS\t201\t260\t.\t-\t.\tgene_id plain; transcript_id other\n"
         'chrX\tucsc\texon\t1\t9\t.\t?\t.\tgene_id "PAR"; transcript_id "P";\n'
@@ -246,7 +247,7 @@ def test_exons_are_the_union_of_bases(per_gene: list[list[tuple[int, int]]]) -> 
         bases = {base for start, length in intervals for base in range(start, start + length)}
         merged = merge([(start, start + length) for start, length in intervals])
         assert {base for low, high in merged for base in range(low, high)} == bases
-        assert all(one[1] < two[0] for one, two in zip(merged, merged[1:], strict=False))
+        assert all(one[1] < two[0] for one, two in pairwise(merged))
         expected.append(merged)
     from gexpr.genome.genes import _Intervals, _merged
 
