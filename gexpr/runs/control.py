@@ -222,6 +222,8 @@ def run_task(
             with directory.locked(f"shard-{shard.index}-of-{shard.count}"):
                 directory.clean()
                 return _run(make_task, open_sink, outputs, run, directory, stopper, inputs, unit)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise GexprError(f"{place}{error.strerror or error}") from error
