@@ -92,6 +92,15 @@ from gexpr.scoring.definitions import (
     show_default=True,
     help="Compute anew only what an allele changes, or everything; the scores are the same but for rounding.",
 )
+@click.option(
+    "--indel-shifts",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Average insertions and deletions over N windows that start a part of a bin apart: less of what "
+    "merely moves against the model's bins, in N times the time.",
+)
 @options.dtype
 @click.option("--long", is_flag=True, help="TSV with one line for each allele, track and statistic.")
 @click.option(
@@ -150,6 +159,7 @@ def command(
     merge_strands: bool,
     window_rule: WindowRule,
     engine: str,
+    indel_shifts: int,
     dtype: str,
     long: bool,
     max_allele_length: int,
@@ -224,6 +234,7 @@ def command(
         aggregate=aggregate,
         window_rule=window_rule,
         engine=engine,
+        indel_shifts=indel_shifts,
         max_allele_length=max_allele_length,
         symbolic=symbolic,
         max_ref_mismatch=max_ref_mismatch,

@@ -53,6 +53,7 @@ from gexpr.scoring.definitions import (
     canonical_statistic,
 )
 from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit
+from gexpr.scoring.indels import IndelShiftScorer, indel_shifts, make_scorer
 from gexpr.scoring.predictor import Predictor
 from gexpr.variants.alleles import AlleleReader
 from gexpr.variants.preflight import scan
@@ -83,6 +84,7 @@ class ScoreOptions(TaskOptions):
         aggregate: ``celltype`` or ``assay``: write means of the scores over the tracks that share it.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
+        indel_shifts: offsets within a bin over which insertions and deletions are averaged.
         max_allele_length: bases; longer alleles get the status ``too_long``.
         max_ref_mismatch: the share of alleles that may disagree with the FASTA before the run stops.
         symbolic: score structural alleles, see :func:`gexpr.variants.alleles.read_symbolic`.
@@ -104,6 +106,7 @@ class ScoreOptions(TaskOptions):
     aggregate: str | None = None
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
+    indel_shifts: int = 1
     max_allele_length: int = 2000
     max_ref_mismatch: float = 0.10
     symbolic: bool = False
@@ -216,7 +219,7 @@ class _Opened(NamedTuple):
     genome: Fasta
     source: VcfSource
     reader: AlleleReader
-    scorer: VariantScorer
+    scorer: VariantScorer | IndelShiftScorer
     rows: VariantRows
     cast: DtypeCast
 
@@ -230,23 +233,30 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         options = self.options
         predictor = open_predictor(options.model)
         genome, contigs = self.open_genome()
-        limit = min(options.max_allele_length, allele_limit(predictor, options.window_rule))
-        scorer = VariantScorer(
-            predictor,
-            FastaWindows(genome),
-            statistics=options.statistics,
-            pseudocount=options.pseudocount,
-            mask=options.mask,
-            average=options.average,
-            aggregate=options.aggregate,
-            window_rule=options.window_rule,
-            engine=options.engine,
-            max_allele_length=limit,
+        shifts = indel_shifts(predictor.shifts, options.indel_shifts, predictor.bin_size)
+        limit = min(
+            options.max_allele_length, allele_limit(predictor.with_shifts(shifts), options.window_rule)
         )
+
+        def scorer(predictor: Predictor) -> VariantScorer:
+            return VariantScorer(
+                predictor,
+                FastaWindows(genome),
+                statistics=options.statistics,
+                pseudocount=options.pseudocount,
+                mask=options.mask,
+                average=options.average,
+                aggregate=options.aggregate,
+                window_rule=options.window_rule,
+                engine=options.engine,
+                max_allele_length=limit,
+            )
+
         reader = AlleleReader(genome, contigs, limit, options.symbolic)
         source = open_vcf(self.path, label=self.label)
         rows = VariantRows(source, reader)
-        return _Opened(predictor, genome, source, reader, scorer, rows, DtypeCast(options.dtype))
+        scored = make_scorer(predictor, options.indel_shifts, scorer)
+        return _Opened(predictor, genome, source, reader, scored, rows, DtypeCast(options.dtype))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines a score, in canonical form, and nothing that does not."""
@@ -267,6 +277,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "max_offset": str(options.window_rule),
             "window_rule": options.window_rule.describe(opened.predictor.bin_size),
             "indel_method": realign.METHOD,
+            "indel_shifts": options.indel_shifts,
             "max_allele_length": opened.reader.max_allele_length,
             "symbolic": options.symbolic,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),
@@ -325,7 +336,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         opened.genome.check_unchanged()
 
 
-def describe_aggregate(scorer: VariantScorer) -> dict[str, Any]:
+def describe_aggregate(scorer: VariantScorer | IndelShiftScorer) -> dict[str, Any]:
     """Attributes of an output: whether and over what its scores are means."""
     if scorer.aggregate is None:
         return {"aggregate": "none"}

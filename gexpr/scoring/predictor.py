@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
 
@@ -44,6 +46,14 @@ def default_tracks(model: SequenceModel) -> list[int]:
 def _is_lack_of_memory(error: BaseException) -> bool:
     # PyTorch reports a failed allocation on the CPU as a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@dataclass
+class _Work:
+    """What a predictor, and those with other shifts made of it, have done."""
+
+    batch_size: int
+    forwards: int = 0
 
 
 class Predictor:
@@ -92,8 +102,6 @@ class Predictor:
         self.device = torch.device(device)
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch size must be at least 1, not {batch_size}")
-        if not shifts or len(set(shifts)) != len(shifts):
-            raise ConfigError(f"shifts must be one or more distinct numbers, not {tuple(shifts)}")
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r} (known: {', '.join(PRECISIONS)})")
         self.context_length = model.context_length
@@ -108,17 +116,8 @@ class Predictor:
             )
         self.batch_size = batch_size or default_batch_size(self.context_length, self.device)
         self.reverse_complement = reverse_complement
-        self.shifts = tuple(sorted(shifts))
         self.precision = precision
-        self.flank = max(abs(shift) for shift in self.shifts)
-        """Bases that a window needs beyond the context on each side, for the shifts."""
-        if 2 * self.flank >= self.target_length * self.bin_size:
-            raise ConfigError(
-                f"a shift of {self.flank:,} bp is too large: the model predicts the middle "
-                f"{self.target_length * self.bin_size:,} bp of its window, and shifts must be less than half "
-                "of that"
-            )
-        self.window_length = self.context_length + 2 * self.flank
+        self._set_shifts(shifts)
 
         known = model_tracks(model)
         indices = default_tracks(model) if tracks is None else list(tracks)
@@ -147,10 +146,7 @@ class Predictor:
                 "change by 63 %, by 12 % in fp16); see docs/performance.md"
             )
         self.auto_batch = auto_batch
-        self.used_batch_size = self.batch_size
-        """Sequences in a forward pass: ``batch_size``, or less after ``auto_batch`` has halved it."""
-        self.forwards = 0
-        """Forward passes made so far, each of one batch."""
+        self._work = _Work(self.batch_size)
         self.model = model
         parameter = next(model.parameters(), None)
         self.dtype = torch.float32 if parameter is None else parameter.dtype
@@ -160,6 +156,40 @@ class Predictor:
         self.compile = compile
         self.trunk = Trunk(model, self.device, compile)
         """The model's local trunk, as it is to be called."""
+
+    def _set_shifts(self, shifts: Sequence[int]) -> None:
+        if not shifts or len(set(shifts)) != len(shifts):
+            raise ConfigError(f"shifts must be one or more distinct numbers, not {tuple(shifts)}")
+        self.shifts = tuple(sorted(shifts))
+        self.flank = max(abs(shift) for shift in self.shifts)
+        """Bases that a window needs beyond the context on each side, for the shifts."""
+        if 2 * self.flank >= self.target_length * self.bin_size:
+            raise ConfigError(
+                f"a shift of {self.flank:,} bp is too large: the model predicts the middle "
+                f"{self.target_length * self.bin_size:,} bp of its window, and shifts must be less than half "
+                "of that"
+            )
+        self.window_length = self.context_length + 2 * self.flank
+
+    def with_shifts(self, shifts: Sequence[int]) -> Predictor:
+        """The same predictor, model included, that averages over other shifts.
+
+        Raises:
+            ConfigError: as for a new one.
+        """
+        other = copy.copy(self)
+        other._set_shifts(shifts)
+        return other
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes made so far, each of one batch, also with other shifts."""
+        return self._work.forwards
+
+    @property
+    def used_batch_size(self) -> int:
+        """Sequences in a forward pass: ``batch_size``, or less after ``auto_batch`` has halved it."""
+        return self._work.batch_size
 
     def _head_columns(
         self, model: SequenceModel, indices: Sequence[int]
@@ -249,7 +279,7 @@ class Predictor:
         Raises:
             GexprError: the device's memory does not suffice.
         """
-        self.forwards += -(-len(inputs) // self.batch_size)
+        self._work.forwards += -(-len(inputs) // self.batch_size)
         outputs = self._outputs[reverse]
         low, high = bins or (0, self.target_length)
         wanted = (self.target_length - high, self.target_length - low) if reverse else (low, high)
@@ -319,7 +349,7 @@ class Predictor:
                 f"a batch: going on with {self.used_batch_size // 2}; the last digits of the results may "
                 f"differ from those of --batch-size {self.batch_size}"
             )
-            self.used_batch_size //= 2
+            self._work.batch_size //= 2
 
     def _out_of_memory(self, size: int) -> GexprError:
         advice = (

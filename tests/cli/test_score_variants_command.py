@@ -82,7 +82,7 @@ def test_every_option() -> None:
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
         "--shifts -1,0,1 --no-unsquash --batch-size 3 --auto-batch --device cuda:1 --precision tf32 "
         "--threads 2 --average scores --dtype float16 --long "
-        "--max-allele-length 50 --symbolic --max-ref-mismatch 0.5 --allow-unknown-contigs "
+        "--indel-shifts 4 --max-allele-length 50 --symbolic --max-ref-mismatch 0.5 --allow-unknown-contigs "
         "--contig-aliases names.tsv --top 7 --strict --run-dir work --block-rows 9 --restart --keep-run "
         "--force --workers 3 --cluster local --quiet -"
     )
@@ -111,6 +111,7 @@ def test_every_option() -> None:
             pseudocount=0.5,
             mask=Mask(250),
             average="scores",
+            indel_shifts=4,
             max_allele_length=50,
             symbolic=True,
             max_ref_mismatch=0.5,
