@@ -238,8 +238,12 @@ class _Intervals:
         self.end.append(end)
 
     def arrays(self) -> _Triple:
-        """Owners, starts and ends (n,) int64."""
-        owner, start, end = (np.array(each, dtype=np.int64) for each in (self.owner, self.start, self.end))
+        """Owners, starts and ends (n,) int64, in the memory of these; nothing can be added after this."""
+        if not self.owner:
+            return (np.zeros(0, dtype=np.int64),) * 3
+        owner, start, end = (
+            np.frombuffer(each, dtype=np.int64) for each in (self.owner, self.start, self.end)
+        )
         return owner, start, end
 
 
@@ -265,6 +269,8 @@ def _merged(
 
 def _finished(drafts: Sequence[_Draft], exons: _Triple, coding: _Triple, transcripts: _Triple) -> list[Gene]:
     """Genes from what was read of them; an owner is the number of a draft."""
+    bare = np.bincount(exons[0], minlength=len(drafts)) == 0
+    coding = (coding[0][bare[coding[0]]], coding[1][bare[coding[0]]], coding[2][bare[coding[0]]])
     all_exons, all_coding = _merged(*exons, len(drafts)), _merged(*coding, len(drafts))
     owner, low, high = transcripts
     order = np.argsort(owner, kind="stable")
