@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from gexpr.scoring.predictor import Pass, Predictor
 from gexpr.scoring.prefetch import prefetch
 from gexpr.scoring.transforms import check_statistics
 from gexpr.variants.alleles import alternate_codes, reference_codes
+
+REFERENCE, ALTERNATE, PROFILE_START = "REF", "ALT", "profile_start"
+PROFILES = (REFERENCE, ALTERNATE, PROFILE_START)
+"""What :meth:`VariantScorer.score` calls predictions, and where they begin."""
 
 
 class Windows(Protocol):
@@ -149,6 +153,7 @@ class VariantScorer:
         cache_bytes: memory for tokens along the genome, with windows on a grid; None chooses.
         max_allele_length: bases of the longest allele that will be scored; with a ``mask`` that leaves most
             bins out, only those are predicted that such alleles can need. None promises nothing.
+        profile: also give the predictions of so many bins around each variant; None for none.
 
     Raises:
         ConfigError: an unknown name, a statistic that a track's transform does not allow, a mean over
@@ -169,6 +174,7 @@ class VariantScorer:
         engine: str = "incremental",
         cache_bytes: int | None = None,
         max_allele_length: int | None = None,
+        profile: int | None = None,
     ) -> None:
         if average not in AVERAGES:
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {average!r}")
@@ -191,6 +197,14 @@ class VariantScorer:
         if engine not in ENGINES:
             raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
         self.max_allele_length = max_allele_length
+        if profile is not None and not 1 <= profile <= predictor.target_length:
+            raise ConfigError(
+                f"a profile has from 1 to {predictor.target_length} bins, those that the model predicts, "
+                f"not {profile}"
+            )
+        if profile is not None and aggregate is not None:
+            raise ConfigError("profiles are those of single tracks; leave out --aggregate")
+        self.profile = profile
         self.bins = self._needed_bins()
         """The bins of the target, half-open, that are predicted."""
         self._first_base = predictor.first_base + self.bins[0] * predictor.bin_size
@@ -213,13 +227,14 @@ class VariantScorer:
         size = predictor.bin_size
         middle = predictor.context_length // 2 - predictor.first_base
         offset = self.window_rule.largest_offset(size)
+        distance = max(distance, (self.profile or 0) // 2 * size + size)
         first = (middle - offset - predictor.flank - distance) // size - 1
         last = (middle + offset + predictor.flank + distance + 2 * longest) // size + 2
         return max(0, first), min(predictor.target_length, last)
 
     def score(
         self, variants: Sequence[Variant], advance: Callable[[int], None] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """Scores of a block of variants.
 
         Args:
@@ -228,14 +243,25 @@ class VariantScorer:
 
         Returns:
             Statistic name -> float32 (len(variants), len(self.tracks)), NaN in rows that are not ``ok``.
+            With ``profile``, also :data:`PROFILES`: predictions of both alleles in natural scale, on the
+            reference's bins, float32 (len(variants), profile, tracks), NaN where the alternate's window does
+            not cover a bin; and int64 (len(variants),) the first base of the first of these bins, -1 in
+            rows that are not ``ok``.
 
         Raises:
             GexprError: memory does not suffice, or a prediction is not finite.
         """
         shape = len(variants), len(self.tracks)
-        scores = {name: np.full(shape, np.nan, dtype=np.float32) for name in self.statistics}
+        scores: dict[str, NDArray[Any]] = {
+            name: np.full(shape, np.nan, dtype=np.float32) for name in self.statistics
+        }
+        if self.profile is not None:
+            size = len(variants), self.profile, len(self.tracks)
+            for name in (REFERENCE, ALTERNATE):
+                scores[name] = np.full(size, np.nan, dtype=np.float32)
+            scores[PROFILE_START] = self._profile_starts(variants)
 
-        def store(rows: list[list[int]], values: Download) -> None:
+        def store(rows: list[list[int]], values: Download, profiles: Download | None) -> None:
             host = values.wait()
             if not np.isfinite(host).all():
                 bad = int(np.argmin(np.isfinite(host).all(axis=(0, 2))))
@@ -250,14 +276,18 @@ class VariantScorer:
             for statistic, per_pair in zip(self.statistics, host, strict=True):
                 for targets, row in zip(rows, per_pair, strict=True):
                     scores[statistic][targets] = row
+            if profiles is not None:
+                for name, per_pair in zip((REFERENCE, ALTERNATE), profiles.wait(), strict=True):
+                    for targets, row in zip(rows, per_pair, strict=True):
+                        scores[name][targets] = row
             if advance is not None:
                 advance(sum(map(len, rows)))
 
         # Results are fetched one batch late, so that the device has work while the host waits.
-        waiting: tuple[list[list[int]], Download] | None = None
-        for rows, values in self._results(variants):
+        waiting: tuple[list[list[int]], Download, Download | None] | None = None
+        for rows, values, profiles in self._results(variants):
             # One transfer for all statistics: (statistics, pairs, tracks).
-            result = rows, Download(values)
+            result = rows, Download(values), None if profiles is None else Download(profiles)
             if waiting is not None:
                 store(*waiting)
             waiting = result
@@ -265,8 +295,10 @@ class VariantScorer:
             store(*waiting)
         return scores
 
-    def _results(self, variants: Sequence[Variant]) -> Iterator[tuple[list[list[int]], torch.Tensor]]:
-        """For each batch with alternates in it: rows of every pair, (statistics, pairs, tracks)."""
+    def _results(
+        self, variants: Sequence[Variant]
+    ) -> Iterator[tuple[list[list[int]], torch.Tensor, torch.Tensor | None]]:
+        """For each batch with alternates in it: rows of every pair, (statistics, pairs, tracks), profiles."""
         carried_group = -1
         carried: list[torch.Tensor] = []
         if self._incremental is not None:
@@ -294,7 +326,9 @@ class VariantScorer:
                 places = indices([pair.place for pair in pairs], device)
                 scored = self._scored_bins([pair.rows for pair in pairs]) & covered[places]
                 values = self._statistics(stacked, left, right, scored)
-                yield [pair.rows.rows for pair in pairs], values
+                anchors = [pair.rows.anchor for pair in pairs]
+                profiles = self._profiles(stacked, left, right, covered[places], anchors)
+                yield [pair.rows.rows for pair in pairs], values, profiles
             last = slots[carried_group]
             carried = [predictions[last : last + 1].clone() for predictions in stacked]
 
@@ -320,6 +354,46 @@ class VariantScorer:
             total = values if total is None else total + values
         assert total is not None
         return total / len(stacked)
+
+    def _profiles(
+        self,
+        stacked: list[torch.Tensor],
+        left: torch.Tensor,
+        right: torch.Tensor,
+        covered: torch.Tensor,
+        anchors: list[int],
+    ) -> torch.Tensor | None:
+        """Predictions around each pair's variant, (2, pairs, profile, tracks); NaN where not covered."""
+        if self.profile is None:
+            return None
+        first = [self._profile_bin(anchor) - self.bins[0] for anchor in anchors]
+        chosen = indices(first, left.device)[:, None] + torch.arange(self.profile, device=left.device)
+        passes = [
+            torch.stack([predictions[side[:, None], chosen] for side in (left, right)])
+            for predictions in stacked
+        ]
+        mean = torch.stack(passes).mean(0).float()
+        mean[1].masked_fill_(~covered.gather(1, chosen)[..., None], torch.nan)
+        return mean
+
+    def _profile_bin(self, anchor: int) -> int:
+        """The first bin of the target in the profile of a variant at this index of the context."""
+        assert self.profile is not None
+        predictor = self.predictor
+        own = (anchor - predictor.first_base) // predictor.bin_size
+        return min(max(own - self.profile // 2, 0), predictor.target_length - self.profile)
+
+    def _profile_starts(self, variants: Sequence[Variant]) -> NDArray[np.int64]:
+        predictor = self.predictor
+        starts = np.full(len(variants), -1, dtype=np.int64)
+        for row, variant in enumerate(variants):
+            if variant.ok:
+                window = self.window_rule.window_start(
+                    variant.start, predictor.context_length, predictor.bin_size
+                )
+                first = self._profile_bin(variant.start - window)
+                starts[row] = window + predictor.first_base + first * predictor.bin_size
+        return starts
 
     def _predict(self, batch: _Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Predictions on reference bins, one tensor (or one a pass for ``scores``), and covered bins."""
