@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -259,6 +260,16 @@ def test_exons_are_the_union_of_bases(per_gene: list[list[tuple[int, int]]]) -> 
                 start, length = intervals[place]
                 flat.add(number, start, start + length)
     assert _merged(*flat.arrays(), len(per_gene)) == expected
+
+
+def test_the_examples_of_the_documentation_are_one_gene(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "genes.md").read_text()
+    found = []
+    for name in ("gtf", "gff3", "tsv"):
+        (example,) = re.findall(rf"```{name}\n(.*?)```", text, re.DOTALL)
+        found += read_genes(write(tmp_path, f"example.{name}", example))
+    assert len(found) == 3 and found[0].exons == ((100, 220), (300, 400)) and found[0].tss == (100, 150)
+    assert len({gene._replace(line=0) for gene in found}) == 1
 
 
 @pytest.mark.data

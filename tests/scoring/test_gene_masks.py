@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -250,3 +253,14 @@ def test_masks_by_name() -> None:
 def test_masks_that_are_refused(kind: str, window, overlap, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_gene_mask(kind, window, overlap)
+
+
+@pytest.mark.data
+def test_the_example_of_the_documentation(reference_data: Path, monkeypatch, capsys) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "genes.md").read_text()
+    code, printed = re.search(
+        r"```python\n(import numpy.*?)```\n\n```text\n(.*?)```", text, re.DOTALL
+    ).groups()
+    monkeypatch.chdir(reference_data / "data" / "yeast")
+    exec(code, {})
+    assert capsys.readouterr().out == printed
