@@ -18,6 +18,8 @@ COMMANDS = {
     "score-variants": "Score the variants of a VCF: log fold changes per track.",
     "predict": "Predict the tracks over the regions of a BED file.",
     "merge": "Join the finished shards of a run into one output.",
+    "top": "Show the strongest variants of a file of scores.",
+    "export": "Write rows and columns of a file of scores as HDF5, TSV, VCF or Parquet.",
     "status": "Show what is done of a run, by whom, and how long it will take.",
     "convert": "Make a checkpoint of weights that another program trained.",
     "inspect": "Show what a checkpoint is: architecture, tracks, training.",

@@ -124,6 +124,43 @@ def tracks(function: Command) -> Command:
     )(function)
 
 
+def stored_tracks(function: Command) -> Command:
+    """``--tracks`` of a file of scores."""
+    return click.option(
+        "--tracks",
+        "-t",
+        metavar="LIST",
+        help="Tracks of the file, separated by commas, as in score-variants: ids, labels, patterns, indices, "
+        "assay:NAME, cell:NAME, re:EXPR, @FILE; '^' leaves out.  [default: all]",
+    )(function)
+
+
+def regions(function: Command) -> Command:
+    """``--region`` and ``--regions-file``."""
+    function = click.option(
+        "--regions-file", "-R", metavar="BED", help="Only rows whose REF overlaps a line of a BED file."
+    )(function)
+    return click.option(
+        "--region",
+        "-r",
+        "regions",
+        multiple=True,
+        metavar="CHR:START-END",
+        help="Only rows whose REF overlaps; 1-based, END included, as in bcftools; repeatable.",
+    )(function)
+
+
+def order(function: Command) -> Command:
+    """``--by``."""
+    return click.option(
+        "--by",
+        type=click.Choice(("abs", "up", "down")),
+        default="abs",
+        show_default=True,
+        help="Strong is a large absolute score, a large gain or a large loss.",
+    )(function)
+
+
 def dtype(function: Command) -> Command:
     """``--dtype``."""
     return click.option(

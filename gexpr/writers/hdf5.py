@@ -25,6 +25,9 @@ _AHEAD = 32
 
 Attribute = str | int | float | bool
 
+TRACK_FIELDS = {"target_assays": "assay", "target_cell_types": "cell_type"}
+"""Datasets about the tracks that are written where any track has a text there -> field of a Track."""
+
 
 class Hdf5Output:
     """An HDF5 file under an :class:`AtomicOutput`; equal calls give equal bytes.
@@ -159,9 +162,13 @@ class Hdf5Output:
             self._store(*self._queue.popleft())
 
     def tracks(self, tracks: Sequence[Track]) -> None:
-        """Write ``target_ids`` and ``target_labels``."""
+        """Write ``target_ids``, ``target_labels`` and what :data:`TRACK_FIELDS` there is."""
         self.strings("target_ids", [track.id for track in tracks])
         self.strings("target_labels", [track.label for track in tracks])
+        for name, field in TRACK_FIELDS.items():
+            values = [getattr(track, field) for track in tracks]
+            if any(values):
+                self.strings(name, values)
 
     def check(self) -> None:
         """Raise the first failed write, if there was one."""

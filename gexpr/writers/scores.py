@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError
 from gexpr.results import Track, Variant
-from gexpr.variants.vcf import VcfSource
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype
 from gexpr.writers.text import TextFile, numbers
@@ -48,6 +47,20 @@ class ScoreSchema(NamedTuple):
     definitions: Mapping[str, str] = {}
 
 
+class VcfLines(Protocol):
+    """The text of a VCF; :class:`gexpr.variants.vcf.VcfSource` is one."""
+
+    path: str
+
+    def lines(self) -> Iterator[bytes]:
+        """All lines, header lines included, with their line ends; each call begins anew."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raise InputError when the lines may be others than before."""
+        ...
+
+
 class ScoreWriter(Protocol):
     """Takes blocks of rows in input order; nothing has the output's name before ``commit``."""
 
@@ -78,7 +91,7 @@ def open_writer(
     schema: ScoreSchema,
     *,
     long: bool = False,
-    vcf: VcfSource | None = None,
+    vcf: VcfLines | None = None,
 ) -> ScoreWriter:
     """The writer for a format.
 

@@ -11,10 +11,9 @@ from gexpr import logs
 from gexpr.errors import InputError
 from gexpr.genome.compressed import to_text
 from gexpr.results import Variant
-from gexpr.variants.vcf import VcfSource
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, refuse_existing, utf8, write_all
-from gexpr.writers.scores import Scores, ScoreSchema
+from gexpr.writers.scores import Scores, ScoreSchema, VcfLines
 from gexpr.writers.tabix import TabixIndex
 from gexpr.writers.text import COMPRESSED, TextFile, numbers
 
@@ -78,7 +77,7 @@ class ScoresVcfWriter:
         InputError: it is a BCF.
     """
 
-    def __init__(self, output: AtomicOutput, schema: ScoreSchema, source: VcfSource) -> None:
+    def __init__(self, output: AtomicOutput, schema: ScoreSchema, source: VcfLines) -> None:
         self._schema = schema
         self._source = source
         self._file = TextFile(output)
