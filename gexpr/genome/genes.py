@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _BIOTYPES = ("gene_type", "gene_biotype", "biotype")
 _TRANSCRIPTS = ("rna", "transcript", "transcript_variant", "gene_segment")
 _LEAVES = ("exon", "cds", "utr", "codon", "intron", "selenocysteine")
 _MAX_DIGITS = 18
+_FURTHEST = 10**12
+"""Times the number of genes this must fit into 64 bits; no contig is nearly as long."""
 
 
 class Gene(NamedTuple):
@@ -279,6 +282,8 @@ def _finished(drafts: Sequence[_Draft], exons: _Triple, coding: _Triple, transcr
     genes = []
     for number, draft in enumerate(drafts):
         first, last = bounds[number], bounds[number + 1]
+        pieces = all_exons[number] or all_coding[number] or ((draft.start, draft.end),)
+        draft.widen(pieces[0][0], pieces[-1][1])
         tss: set[int] = set()
         if draft.strand == "+":
             tss = set(lows[first:last]) or {draft.start}
@@ -292,7 +297,7 @@ def _finished(drafts: Sequence[_Draft], exons: _Triple, coding: _Triple, transcr
                 draft.strand,
                 draft.start,
                 draft.end,
-                all_exons[number] or all_coding[number] or ((draft.start, draft.end),),
+                pieces,
                 tuple(sorted(tss)),
                 draft.biotype,
                 draft.line,
@@ -323,7 +328,9 @@ def _place(fields: Sequence[str], number: int, label: str) -> tuple[int, int, st
         name, text = ("end", high) if _is_number(low) else ("start", low)
         raise InputError(f"{name} {shown(text)} is not a whole number", path=label, line=number)
     start, end = int(low) - 1, int(high)
-    if not 0 <= start < end < 10**_MAX_DIGITS:
+    if end > _FURTHEST:
+        raise InputError(f"end {high} is no position in a genome", path=label, line=number)
+    if not 0 <= start < end:
         raise InputError(
             f"interval {low}-{high}; GTF and GFF3 are 1-based with both ends included, so start must be at "
             "least 1 and at most end",
@@ -429,6 +436,12 @@ def _gff3_attributes(text: str, number: int, label: str) -> dict[str, str]:
                 line=number,
             )
     return values
+
+
+def _decoded(attributes: Mapping[str, str], *keys: str) -> str:
+    """The first value that is there, on one line: a tab or a line break, percent-encoded, becomes a space."""
+    text = unquote(_first(attributes.get(key) for key in keys))
+    return text if text.isprintable() else " ".join(re.split(r"[\x00-\x1f\x7f-\x9f]+", text))
 
 
 def _gff3_parent(text: str) -> str:
@@ -542,14 +555,12 @@ def _read_gff3(lines: Lines, label: str) -> list[Gene]:
                 draft.widen(start, end)
                 draft.strand = strand if strand == draft.strand else "."
                 continue
-            gene_id = unquote(attributes.get("gene_id", "")) or identifier
-            gene_id = gene_id or unquote(attributes.get("Name", ""))
+            gene_id = _decoded(attributes, "gene_id", "ID", "Name")
             if not gene_id:
                 raise InputError("this gene has neither ID nor gene_id", path=label, line=number)
             if own is not None:
                 features.drafts[own] = len(drafts)
-            name = _first(unquote(attributes.get(key, "")) for key in _NAMES)
-            biotype = _first(unquote(attributes.get(key, "")) for key in _BIOTYPES)
+            name, biotype = _decoded(attributes, *_NAMES), _decoded(attributes, *_BIOTYPES)
             drafts.append(_Draft(gene_id, name, unquote(fields[0]), strand, start, end, biotype, number))
         elif own is not None:
             features.parents[own] = (features.parents[own] or ()) + parents

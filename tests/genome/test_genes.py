@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import random
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -170,7 +171,12 @@ GENE3 = "##gff-version 3\nchr1\ts\tgene\t1\t9\t.\t+\t.\tID=g\n"
         ("a.gtf", "chr1 s exon 1 2 . + . x\n", 1, "separated by tabs"),
         ("a.gtf", GTF + EXON.format("1e3", 20, "+", 'gene_id "x";'), 13, "start '1e3' is not a whole number"),
         ("a.gtf", GTF + EXON.format(1, "", "+", 'gene_id "x";'), 13, "end '' is not a whole number"),
-        ("a.gtf", GTF + EXON.format(1, "9" * 30, "+", 'gene_id "x";'), 13, "interval 1-9+; "),
+        (
+            "a.gtf",
+            GTF + EXON.format(1, "9" * 30, "+", 'gene_id "x";'),
+            13,
+            "end 9+ is no position in a genome",
+        ),
         ("a.gtf", GTF + EXON.format(0, 20, "+", 'gene_id "x";'), 13, "interval 0-20; .* 1-based"),
         ("a.gtf", GTF + EXON.format(21, 20, "+", 'gene_id "x";'), 13, "interval 21-20"),
         ("a.gtf", GTF + EXON.format(1, 20, "plus", 'gene_id "x";'), 13, "strand 'plus'"),
@@ -213,6 +219,48 @@ def test_a_gene_in_pieces(tmp_path: Path) -> None:
     text = GENE3 + "chr1\ts\tgene\t21\t29\t.\t+\t.\tID=g\nchr1\ts\tgene\t41\t49\t.\t-\t.\tID=g\n"
     (gene,) = read_genes(write(tmp_path, "a.gff3", text))
     assert (gene.start, gene.end, gene.strand, gene.tss, gene.line) == (0, 49, ".", (), 2)
+
+
+def test_names_stay_on_one_line(tmp_path: Path) -> None:
+    text = GENE3.replace("ID=g", "ID=a%09b;gene=c%0A%0Dd%C3%BC")
+    (gene,) = read_genes(write(tmp_path, "a.gff3", text))
+    assert (gene.gene_id, gene.name) == ("a b", "c dü")
+
+
+EXAMPLES = {
+    "a.gtf": GTF,
+    "a.gff3": GFF3,
+    "a.bed": "chr1\t100\t200\tB\t0\t+\t110\t150\t0\t2\t20,30,\t0,70,\nchr1\t5\t9\n",
+    "a.tsv": "gene_id\tchrom\tstart\tend\tstrand\ttss\texons\n"
+    "A\tc\t1\t40\t+\t2\t1-5,7-9\nB\tc\t1\t9\t-\t\t\n",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_damaged_files_end_in_input_errors_only(name: str, tmp_path: Path) -> None:
+    draw = random.Random(11)
+    path = tmp_path / name
+    outcomes = set()
+    for _ in range(400):
+        data = bytearray(EXAMPLES[name].encode())
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(data))
+            piece = draw.choice(
+                [b"", b"\t", b"\n", b"-", b"9" * 30, b",", b";", b"=", b'"', b"%", b"\xff", b"\xb2"]
+            )
+            data[at : at + draw.randint(0, 4)] = piece
+        path.write_bytes(data)
+        try:
+            genes = read_genes(path)
+        except InputError:
+            outcomes.add("refused")
+            continue
+        outcomes.add("read")
+        for gene in genes:
+            assert gene.start < gene.end and gene.exons and gene.gene_id and gene.contig
+            assert all(low < high for low, high in gene.exons)
+            assert gene.start <= gene.exons[0][0] and gene.exons[-1][1] <= gene.end
+    assert outcomes == {"read", "refused"}
 
 
 def test_placing_genes_on_a_genome(tmp_path: Path) -> None:
