@@ -6,6 +6,7 @@ import click
 
 from gexpr import logs
 from gexpr.cli import options
+from gexpr.results import Region
 from gexpr.scoring.definitions import parse_statistics
 
 
@@ -64,7 +65,7 @@ def command(
     format: str | None,
     tracks: str | None,
     stats: tuple[str, ...] | None,
-    regions: tuple[str, ...],
+    regions: tuple[Region, ...],
     regions_file: str | None,
     statuses: tuple[str, ...],
     min_abs: float | None,
@@ -89,14 +90,14 @@ def command(
     The scored VCF's records with the 1,000 strongest effects on each track, annotated:
       gexpr export scores.h5 -o strong.vcf.gz --vcf variants.vcf.gz --top 1000
     """
-    from gexpr.genome.places import read_regions
+    from gexpr.genome.places import with_bed
     from gexpr.runs.export import ExportOptions, export_scores
 
     logs.set_quiet(quiet)
     chosen = ExportOptions(
         tracks=tracks,
         statistics=stats,
-        regions=tuple(read_regions(regions, regions_file)),
+        regions=with_bed(regions, regions_file),
         statuses=statuses,
         min_abs=min_abs,
         top=top,

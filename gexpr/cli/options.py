@@ -146,6 +146,7 @@ def regions(function: Command) -> Command:
         "regions",
         multiple=True,
         metavar="CHR:START-END",
+        callback=parsed_regions,
         help="Only rows whose REF overlaps; 1-based, END included, as in bcftools; repeatable.",
     )(function)
 
@@ -388,6 +389,13 @@ def parsed_cluster_options(ctx: click.Context, param: click.Parameter, value: tu
     from gexpr.runs.dask_cluster import cluster_options
 
     return parsed(cluster_options)(ctx, param, value)
+
+
+def parsed_regions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Any:
+    """A click callback: the :class:`~gexpr.results.Region` of each text."""
+    from gexpr.genome.places import parse_region
+
+    return parsed(lambda texts: tuple(map(parse_region, texts)))(ctx, param, value)
 
 
 def parsed_shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:

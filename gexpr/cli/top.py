@@ -6,6 +6,7 @@ import click
 
 from gexpr import logs
 from gexpr.cli import options
+from gexpr.results import Region
 
 
 @click.command("top")
@@ -39,7 +40,7 @@ def command(
     by: str,
     statistic: str | None,
     tracks: str | None,
-    regions: tuple[str, ...],
+    regions: tuple[Region, ...],
     regions_file: str | None,
     output: str,
     force: bool,
@@ -59,7 +60,7 @@ def command(
 
     Columns: rank, track_id, track_label, statistic, score, chrom, pos, id, ref, alt.
     """
-    from gexpr.genome.places import read_regions
+    from gexpr.genome.places import with_bed
     from gexpr.runs.score_rows import strongest_rows, write_ranked
     from gexpr.writers.output import check_outputs
 
@@ -70,7 +71,7 @@ def command(
         count=count,
         statistic=statistic,
         tracks=tracks,
-        regions=read_regions(regions, regions_file),
+        regions=with_bed(regions, regions_file),
         by=by,
         overall=overall,
     )

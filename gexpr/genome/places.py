@@ -40,20 +40,19 @@ def parse_region(text: str) -> Region:
     return Region(match.group(1), start - 1, end)
 
 
-def read_regions(texts: Iterable[str], bed: str | None = None) -> list[Region]:
-    """Regions as :func:`parse_region` reads them, and those of a BED file.
+def with_bed(regions: Iterable[Region], bed: str | None) -> tuple[Region, ...]:
+    """Regions, and those of a BED file if there is one.
 
     Raises:
-        ConfigError: a text is no region.
         InputError: a fault of the file, or it has no line.
     """
-    regions = [parse_region(text) for text in texts]
+    regions = list(regions)
     if bed is not None:
         lines = read_bed(bed)
         if not lines:
             raise InputError("it has no region", path=bed)
         regions += lines
-    return regions
+    return tuple(regions)
 
 
 class Places:

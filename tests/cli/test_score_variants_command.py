@@ -81,7 +81,7 @@ def test_every_option() -> None:
     text = (
         "--format tsv -t wt_*,3 --stats sad,LOGFC --pseudocount 0.5 --mask center:250 --no-rc "
         "--shifts -1,0,1 --no-unsquash --batch-size 3 --auto-batch --device cuda:1 --precision tf32 "
-        "--threads 2 --average scores --dtype float16 --long "
+        "--threads 2 --average scores --aggregate assay --merge-strands --dtype float16 --long "
         "--indel-shifts 4 --max-allele-length 50 --symbolic --max-ref-mismatch 0.5 --allow-unknown-contigs "
         "--contig-aliases names.tsv --top 7 --strict --run-dir work --block-rows 9 --restart --keep-run "
         "--force --workers 3 --cluster local --quiet -"
@@ -106,11 +106,13 @@ def test_every_option() -> None:
                 threads=2,
                 unsquash=False,
                 auto_batch=True,
+                merge_strands=True,
             ),
             statistics=("SAD", "logFC"),
             pseudocount=0.5,
             mask=Mask(250),
             average="scores",
+            aggregate="assay",
             indel_shifts=4,
             max_allele_length=50,
             symbolic=True,

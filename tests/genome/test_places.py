@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gexpr.errors import ConfigError, InputError
-from gexpr.genome.places import Places, parse_region, read_regions
+from gexpr.genome.places import Places, parse_region, with_bed
 from gexpr.results import Region
 
 
@@ -76,8 +76,11 @@ def test_contigs_are_matched_with_and_without_chr() -> None:
 def test_regions_of_a_file_join_those_given(tmp_path: Path) -> None:
     bed = tmp_path / "r.bed"
     bed.write_text("chr2\t10\t20\tname\n")
-    assert [each[:3] for each in read_regions(["chr1:1-5"], str(bed))] == [("chr1", 0, 5), ("chr2", 10, 20)]
-    assert read_regions([]) == []
+    assert [each[:3] for each in with_bed([parse_region("chr1:1-5")], str(bed))] == [
+        ("chr1", 0, 5),
+        ("chr2", 10, 20),
+    ]
+    assert with_bed([], None) == ()
     bed.write_text("# nothing\n")
     with pytest.raises(InputError, match=r"r\.bed: it has no region"):
-        read_regions([], str(bed))
+        with_bed([], str(bed))
