@@ -279,8 +279,8 @@ def _run(
     finally:
         if directory.exists():
             log.write("stop", how=how)
-    if sink is not None and not run.keep_run:
-        directory.remove()
+    if sink is not None:
+        directory.close(keep=run.keep_run)
     return Outcome(manifest, sink, computed, seconds)
 
 
@@ -462,10 +462,9 @@ def merge(
             sink.finish()
             if before_commit is not None:
                 before_commit()
-            # Who is killed between the names of two outputs finds the first one again.
+            # Who is killed before the directory is closed finds the outputs that have their names again.
             directory.announce(each.unpublished() for each in claimed)
             sink.commit()
-            directory.retract()
         finally:
             sink.discard()
     return sink

@@ -8,7 +8,7 @@
         logs/HOST-PID-TIME.jsonl
                              what one process did; the only place for hosts, times and shards
         locks/               one file a shard, locked while a process works on it
-        published.json       outputs that are about to get their names, while they do
+        published.json       outputs that have or are about to get their names, until the run is closed
         input.vcf            standard input, where that was the VCF
 
 Parts are the only truth about what is done: a block is finished when its file has its name.
@@ -190,6 +190,14 @@ class RunDirectory:
             self._remove(self.path / name)
         self.create()
 
+    def close(self, *, keep: bool) -> None:
+        """End a run whose outputs have their names: remove it, or keep what it has computed."""
+        if keep:
+            with contextlib.suppress(OSError):
+                (self.path / _PUBLISHED).unlink(missing_ok=True)
+        else:
+            self.remove()
+
     def remove(self) -> None:
         """Remove everything that a run puts here, and the folder if nothing else is in it."""
         try:
@@ -327,7 +335,7 @@ class RunDirectory:
         """Note that finished files are about to get their names.
 
         A process that is killed between two of them leaves the first: with this note, the same command finds
-        that it is its own and may be replaced. A note that cannot be written is no error.
+        that it is the run's own and may be replaced. A note that cannot be written is no error.
 
         Args:
             files: temporary and final name of each, None for a stream.
@@ -338,18 +346,15 @@ class RunDirectory:
                 publish(self.path / _PUBLISHED, [json.dumps(known).encode()])
 
     def published(self, output: str) -> bool:
-        """Whether a file is one that :meth:`announce` was told of, unchanged, and not yet retracted."""
+        """Whether a file is one that :meth:`announce` was told of, unchanged, in a run that is not closed."""
+        if not self.exists():
+            return False
         try:
             known = json.loads((self.path / _PUBLISHED).read_bytes())
             path = os.path.realpath(output)
             return bool(known[path] == _identity(path))
         except (OSError, ValueError, KeyError, TypeError):
             return False
-
-    def retract(self) -> None:
-        """Forget what :meth:`announce` noted: all files have their names."""
-        with contextlib.suppress(OSError):
-            (self.path / _PUBLISHED).unlink(missing_ok=True)
 
     # --- standard input --------------------------------------------------------------------
 

@@ -79,8 +79,7 @@ def merge_run(
     with terminable() as complete:
         sink = merge(directory, manifest, open_sink, outputs, force=force, before_commit=complete)
         RunLog(directory).write("stop", how="merged")
-        if not keep_run:
-            directory.remove()
+        directory.close(keep=keep_run)
     outcome = Outcome(manifest, sink, 0, 0.0)
     if manifest.command == score_variants.COMMAND:
         return score_variants.finish(outcome, wanted, strict=strict)
