@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from gexpr.scoring import realign, statistics
 from gexpr.scoring.aggregate import Aggregate
 from gexpr.scoring.definitions import AVERAGES, ENGINES, Mask, canonical_statistic
 from gexpr.scoring.devices import Download, indices
+from gexpr.scoring.genes import GeneCollector, gene_scores
 from gexpr.scoring.incremental import IncrementalPredictor, Sequences
 from gexpr.scoring.predictor import Pass, Predictor
 from gexpr.scoring.prefetch import prefetch
@@ -105,12 +106,37 @@ class _Batch(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A reference and an alternate, by their places among the predictions, and the rows they score."""
+    """A reference and an alternate, by their places among the predictions, and the rows they score.
+
+    ``window`` are the contig and the start of the context, without shift.
+    """
 
     left: int
     right: int
     rows: _Rows
     place: int
+    window: tuple[str, int]
+
+
+class _Predicted(NamedTuple):
+    """Predictions of a batch, a tensor a pass, and the pairs among them; ``covered`` (pairs, bins)."""
+
+    passes: list[torch.Tensor]
+    pairs: list[_Pair]
+    covered: torch.Tensor
+
+    @property
+    def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places of the references and of the alternates, (pairs,) each."""
+        device = self.covered.device
+        return indices([pair.left for pair in self.pairs], device), indices(
+            [pair.right for pair in self.pairs], device
+        )
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """The output rows of every pair."""
+        return [pair.rows.rows for pair in self.pairs]
 
 
 def allele_limit(predictor: Predictor, window_rule: WindowRule = CENTERED) -> int:
@@ -265,12 +291,7 @@ class VariantScorer:
             host = values.wait()
             if not np.isfinite(host).all():
                 bad = int(np.argmin(np.isfinite(host).all(axis=(0, 2))))
-                variant = variants[rows[bad][0]]
-                raise GexprError(
-                    f"{variant.chrom}:{variant.pos} {variant.ref}>{variant.alt}: the score is not finite "
-                    f"(precision {self.predictor.precision}, pseudocount {self.pseudocount:g}): "
-                    "use --precision fp32 and a pseudocount above 0"
-                )
+                self._not_finite(variants[rows[bad][0]])
             if self.aggregate is not None:
                 host = self.aggregate(host)
             for statistic, per_pair in zip(self.statistics, host, strict=True):
@@ -299,6 +320,69 @@ class VariantScorer:
         self, variants: Sequence[Variant]
     ) -> Iterator[tuple[list[list[int]], torch.Tensor, torch.Tensor | None]]:
         """For each batch with alternates in it: rows of every pair, (statistics, pairs, tracks), profiles."""
+        for batch in self._predicted(variants):
+            left, right = batch.sides
+            scored = self._scored_bins([pair.rows for pair in batch.pairs]) & batch.covered
+            values = self._statistics(batch.passes, left, right, scored)
+            anchors = [pair.rows.anchor for pair in batch.pairs]
+            yield batch.rows, values, self._profiles(batch.passes, left, right, batch.covered, anchors)
+
+    def collect_genes(
+        self,
+        variants: Sequence[Variant],
+        collector: GeneCollector,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
+        """Score a block of variants on the genes that their windows' predictions hold.
+
+        Args:
+            variants: as for :meth:`score`.
+            collector: gathers the scores; its rows are places in ``variants``.
+            advance: as for :meth:`score`.
+
+        Raises:
+            GexprError: as for :meth:`score`.
+        """
+        for batch in self._predicted(variants):
+            covered = batch.covered.cpu().numpy()
+            found = [
+                collector.index.bins(
+                    pair.window[0], pair.window[1] + self._first_base, self.predictor.bin_size, each
+                )
+                for pair, each in zip(batch.pairs, covered, strict=True)
+            ]
+            total: torch.Tensor | None = None
+            for predictions in batch.passes:
+                values = gene_scores(
+                    predictions,
+                    predictions,
+                    [each.masks for each in found],
+                    self.statistics,
+                    pseudocount=self.pseudocount,
+                    tracks=self.predictor.tracks,
+                    left=[pair.left for pair in batch.pairs],
+                    right=[pair.right for pair in batch.pairs],
+                )
+                total = values if total is None else total + values
+            assert total is not None
+            host = (total / len(batch.passes)).cpu().numpy()
+            if not np.isfinite(host).all():
+                bad = int(np.argmin(np.isfinite(host).all(axis=(0, 2))))
+                ends = np.cumsum([len(each.genes) for each in found])
+                self._not_finite(variants[batch.rows[int(np.searchsorted(ends, bad, "right"))][0]])
+            collector.add(batch.rows, found, host)
+            if advance is not None:
+                advance(sum(map(len, batch.rows)))
+
+    def _not_finite(self, variant: Variant) -> NoReturn:
+        raise GexprError(
+            f"{variant.chrom}:{variant.pos} {variant.ref}>{variant.alt}: the score is not finite "
+            f"(precision {self.predictor.precision}, pseudocount {self.pseudocount:g}): "
+            "use --precision fp32 and a pseudocount above 0"
+        )
+
+    def _predicted(self, variants: Sequence[Variant]) -> Iterator[_Predicted]:
+        """The predictions of each batch with alternates in it."""
         carried_group = -1
         carried: list[torch.Tensor] = []
         if self._incremental is not None:
@@ -313,22 +397,19 @@ class VariantScorer:
                 stacked = [torch.cat([old, new]) for old, new in zip(carried, per_pass, strict=True)]
             pairs: list[_Pair] = []
             for place, item in enumerate(batch.items):
+                contig, start = item.window
                 if item.alternate is None:
                     slots[item.group] = own = place + offset
                     carried_group = item.group
-                    pairs += [_Pair(own, own, rows, place) for rows in item.unchanged]
+                    # A reference's window is that with the flanks for shifts.
+                    window = contig, start + self.predictor.flank
+                    pairs += [_Pair(own, own, rows, place, window) for rows in item.unchanged]
                 else:
-                    pairs.append(_Pair(slots[item.group], place + offset, item.alternate, place))
+                    left = slots[item.group]
+                    pairs.append(_Pair(left, place + offset, item.alternate, place, (contig, start)))
             if pairs:
-                device = self.predictor.device
-                left = indices([pair.left for pair in pairs], device)
-                right = indices([pair.right for pair in pairs], device)
-                places = indices([pair.place for pair in pairs], device)
-                scored = self._scored_bins([pair.rows for pair in pairs]) & covered[places]
-                values = self._statistics(stacked, left, right, scored)
-                anchors = [pair.rows.anchor for pair in pairs]
-                profiles = self._profiles(stacked, left, right, covered[places], anchors)
-                yield [pair.rows.rows for pair in pairs], values, profiles
+                places = indices([pair.place for pair in pairs], self.predictor.device)
+                yield _Predicted(stacked, pairs, covered[places])
             last = slots[carried_group]
             carried = [predictions[last : last + 1].clone() for predictions in stacked]
 

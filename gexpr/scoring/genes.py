@@ -99,7 +99,7 @@ class GeneCollector:
     """
 
     def __init__(self, index: GeneIndex, tracks: Sequence[Track], statistics: Sequence[str]) -> None:
-        self._index = index
+        self.index = index
         self._tracks = tuple(tracks)
         self._statistics = tuple(statistics)
         self._variants: list[NDArray[np.int64]] = []
@@ -138,13 +138,13 @@ class GeneCollector:
         shape = len(self._statistics), 0, len(self._tracks)
         values = np.concatenate([np.zeros(shape, dtype=np.float32), *self._values], axis=1)[:, order]
         present, local = np.unique(gene, return_inverse=True)
-        genes = [self._index.genes[number] for number in present.tolist()]
+        genes = [self.index.genes[number] for number in present.tolist()]
         names = tuple(GeneName(each.gene_id, each.name, each.strand) for each in genes)
         values[:, ~strand_matches([each.strand for each in names], self._tracks)[local]] = np.nan
         distance = np.full(len(variant), np.nan)
         bounds = np.flatnonzero(np.diff(variant, prepend=-1, append=-1)).tolist()
         for low, high in pairwise(bounds):
             bases = variant_bases(variants[int(variant[low])])
-            distance[low:high] = self._index.tss_distance(gene[low:high], *bases)
+            distance[low:high] = self.index.tss_distance(gene[low:high], *bases)
         scores = dict(zip(self._statistics, values, strict=True))
         return GeneBlock(variant, local.reshape(-1), names, coverage, distance, scores)

@@ -17,6 +17,7 @@ from gexpr.errors import ConfigError
 from gexpr.results import Track, Variant
 from gexpr.scoring.aggregate import Aggregate
 from gexpr.scoring.engine import VariantScorer
+from gexpr.scoring.genes import GeneCollector
 from gexpr.scoring.predictor import Predictor
 
 
@@ -79,6 +80,16 @@ class IndelShiftScorer:
             for name, values in found.items():
                 scores[name][moved] = values
         return scores
+
+    def collect_genes(
+        self,
+        variants: Sequence[Variant],
+        collector: GeneCollector,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
+        """Scores on genes; see :meth:`VariantScorer.collect_genes`."""
+        self._substitutions.collect_genes([_kept(each, False) for each in variants], collector, advance)
+        self._indels.collect_genes([_kept(each, True) for each in variants], collector, advance)
 
     def sequence_count(self, variants: Sequence[Variant]) -> int:
         """Sequences that :meth:`score` predicts, those of indels as often as they have more shifts."""
