@@ -17,7 +17,9 @@ import stat
 import struct
 import sys
 import zlib
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -328,9 +330,13 @@ def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
 
 
 class BgzfFile:
-    """Compresses a stream into BGZF blocks (SAM specification, section 4.1) without any time stamp."""
+    """Compresses a stream into BGZF blocks (SAM specification, section 4.1) without any time stamp.
+
+    Blocks are compressed in threads and written in their order.
+    """
 
     _BLOCK = 65280
+    _AHEAD = 64
     _HEADER = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0"
     _END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
@@ -338,36 +344,65 @@ class BgzfFile:
         self._file = file
         self._level = level
         self._pending = bytearray()
-        self._offset = 0
+        self._queue: deque[Future[bytes]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self._blocks = 0
+        self._offsets = [0]
 
     def write(self, data: bytes) -> None:
-        """Compress ``data``; whole blocks are written."""
+        """Take ``data``; blocks that are compressed are written."""
         self._pending += data
         while len(self._pending) >= self._BLOCK:
-            self._write_block(bytes(self._pending[: self._BLOCK]))
+            self._submit(bytes(self._pending[: self._BLOCK]))
             del self._pending[: self._BLOCK]
 
     def tell(self) -> int:
-        """The virtual offset of the next byte, as an index of the file has it."""
-        return self._offset << 16 | len(self._pending)
+        """How many bytes were taken so far; not for use after :meth:`finish`."""
+        return self._blocks * self._BLOCK + len(self._pending)
+
+    def virtual_offset(self, position: int) -> int:
+        """What an index calls a position that :meth:`tell` told; after :meth:`finish`."""
+        block, within = divmod(position, self._BLOCK)
+        return self._offsets[block] << 16 | within
 
     def finish(self) -> None:
         """Write what is left and the end-of-file marker; the underlying file stays open."""
         if self._pending:
-            self._write_block(bytes(self._pending))
+            self._submit(bytes(self._pending))
             self._pending.clear()
+        self._write_compressed(0)
+        self.discard()
         write_all(self._file, self._END)
 
-    def _write_block(self, data: bytes) -> None:
+    def discard(self) -> None:
+        """Give up what is not written; safe to call at any time."""
+        self._queue.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _submit(self, data: bytes) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(thread_name_prefix="gexpr-bgzip")
+        self._blocks += 1
+        self._queue.append(self._pool.submit(self._compressed, data))
+        self._write_compressed(self._AHEAD)
+
+    def _write_compressed(self, ahead: int) -> None:
+        """Write blocks until at most ``ahead`` wait."""
+        while len(self._queue) > ahead:
+            block = self._queue.popleft().result()
+            self._offsets.append(self._offsets[-1] + len(block))
+            write_all(self._file, block)
+
+    def _compressed(self, data: bytes) -> bytes:
         for level in (self._level, 0):
             compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
             body = compressor.compress(data) + compressor.flush()
             if len(body) + 26 <= 65536:
                 break
-        size = len(body) + 26
-        tail = struct.pack("<II", zlib.crc32(data), len(data))
-        self._offset += size
-        write_all(self._file, self._HEADER + struct.pack("<H", size - 1) + body + tail)
+        size = struct.pack("<H", len(body) + 25)
+        return self._HEADER + size + body + struct.pack("<II", zlib.crc32(data), len(data))
 
 
 class GuardedFile(io.RawIOBase):

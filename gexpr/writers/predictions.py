@@ -197,7 +197,7 @@ class PredictionsTsvWriter:
 
     def discard(self) -> None:
         """Remove an unfinished file."""
-        self._file.output.discard()
+        self._file.discard()
 
 
 class PredictionsNpzWriter:

@@ -226,4 +226,4 @@ class ScoresTsvWriter:
 
     def discard(self) -> None:
         """Remove an unfinished file."""
-        self._file.output.discard()
+        self._file.discard()

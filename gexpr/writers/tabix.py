@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gexpr.writers.output import BgzfFile
@@ -22,8 +23,8 @@ _VCF = struct.pack("<6i", 2, 1, 2, 0, ord("#"), 0)
 
 
 class _Contig(NamedTuple):
-    """``chunks``: height and number of a bin -> runs of virtual offsets; ``linear``: the least offset of each
-    16 kb; ``span``: first and last offset of its records, and how many they are.
+    """``chunks``: height and number of a bin -> begin and end of runs of its records; ``linear``: the first
+    begin in each 16 kb; ``span``: begin and end of all records, and how many they are.
     """
 
     chunks: dict[tuple[int, int], list[list[int]]]
@@ -52,8 +53,8 @@ class TabixIndex:
             chrom: as spelt in the file.
             start: 0-based; -1 for POS 0.
             end: behind the last base of REF or of the INFO that tells the end.
-            begin: virtual offset of its line.
-            after: virtual offset behind its line.
+            begin: where its line begins, in bytes of text.
+            after: where the line behind it begins.
         """
         if self.fault is not None:
             return
@@ -94,8 +95,12 @@ class TabixIndex:
         """``.tbi``, or ``.csi`` where a contig is too long for that."""
         return ".tbi" if self._longest <= TBI_LENGTH else ".csi"
 
-    def to_bytes(self) -> bytes:
-        """The index as a file, bgzipped."""
+    def to_bytes(self, virtual_offset: Callable[[int], int]) -> bytes:
+        """The index as a file, bgzipped.
+
+        Args:
+            virtual_offset: of a position in the text, in the compressed file.
+        """
         names = b"".join(name + b"\0" for name in self._contigs)
         preset = _VCF + struct.pack("<i", len(names)) + names
         depth = _DEPTH[self.suffix]
@@ -105,7 +110,7 @@ class TabixIndex:
             head = struct.pack("<3i", _SHIFT, depth, len(preset))
             pieces = [b"CSI\1", head, preset, struct.pack("<i", len(self._contigs))]
         for contig in self._contigs.values():
-            pieces += self._contig(contig, depth)
+            pieces += self._contig(contig, depth, virtual_offset)
         pieces.append(struct.pack("<Q", 0))  # records without a place
         image = io.BytesIO()
         file = BgzfFile(image)
@@ -113,24 +118,29 @@ class TabixIndex:
         file.finish()
         return image.getvalue()
 
-    def _contig(self, contig: _Contig, depth: int) -> list[bytes]:
+    def _contig(self, contig: _Contig, depth: int, virtual_offset: Callable[[int], int]) -> list[bytes]:
         is_tbi = self.suffix == ".tbi"
-        begin, after, records = contig.span
+        begin, after = map(virtual_offset, contig.span[:2])
+        linear = [virtual_offset(each) for each in contig.linear]
         bins = [
-            (_first_bin(depth - height) + number, number << 3 * height, runs)
+            (
+                _first_bin(depth - height) + number,
+                number << 3 * height,
+                [[virtual_offset(low), virtual_offset(high)] for low, high in runs],
+            )
             for (height, number), runs in contig.chunks.items()
         ]
         # A bin behind the last one tells the number of records.
-        bins.append((_first_bin(depth + 1) + 1, 0, [[begin, after], [records, 0]]))
+        bins.append((_first_bin(depth + 1) + 1, 0, [[begin, after], [contig.span[2], 0]]))
         pieces = [struct.pack("<i", len(bins))]
         for bin_number, window, runs in sorted(bins):
             pieces.append(struct.pack("<I", bin_number))
             if not is_tbi:
-                pieces.append(struct.pack("<Q", contig.linear[window] if window < len(contig.linear) else 0))
+                pieces.append(struct.pack("<Q", linear[window] if window < len(linear) else 0))
             pieces.append(struct.pack("<i", len(runs)))
             pieces += [struct.pack("<QQ", *run) for run in runs]
         if is_tbi:
-            pieces.append(struct.pack(f"<i{len(contig.linear)}Q", len(contig.linear), *contig.linear))
+            pieces.append(struct.pack(f"<i{len(linear)}Q", len(linear), *linear))
         return pieces
 
 

@@ -18,7 +18,7 @@ class TextFile:
 
     Attributes:
         output: as given.
-        bgzf: the compressor, None for plain text; its ``tell`` is for indexes.
+        bgzf: the compressor, None for plain text; indexes need its positions.
     """
 
     def __init__(self, output: AtomicOutput) -> None:
@@ -60,6 +60,12 @@ class TextFile:
         """Finish the file and give it its name."""
         self.finish()
         self.output.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file; safe to call at any time."""
+        if self.bgzf is not None:
+            self.bgzf.discard()
+        self.output.discard()
 
 
 def numbers(row: NDArray[np.floating]) -> list[str]:

@@ -13,7 +13,7 @@ from gexpr.genome.compressed import to_text
 from gexpr.results import Variant
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, refuse_existing, utf8, write_all
-from gexpr.writers.scores import Scores, ScoreSchema, VcfLines
+from gexpr.writers.scores import Columns, Scores, ScoreSchema, VcfLines
 from gexpr.writers.tabix import TabixIndex
 from gexpr.writers.text import COMPRESSED, TextFile, numbers
 
@@ -126,8 +126,8 @@ class ScoresVcfWriter:
             text = f"{track.label or track.id}: {statistic}{f' = {formula}' if formula else ''}"
             yield utf8(f"##INFO=<ID={key},Number=A,Type=Float,Description={_quoted(text)}>")
 
-    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
-        """Add one block of rows.
+    def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
+        """Add one block of rows; there are no extra columns.
 
         Raises:
             InputError: a row is not the next allele of the VCF.
@@ -206,7 +206,7 @@ class ScoresVcfWriter:
             )
         self._source.check_unchanged()
         self._file.finish()
-        if self._index is None:
+        if self._index is None or self._file.bgzf is None:
             return
         for name in index_names(output.path):
             refuse_existing(name, output.force)
@@ -215,7 +215,7 @@ class ScoresVcfWriter:
             return
         self._index_output = AtomicOutput(output.path + self._index.suffix, force=output.force)
         try:
-            write_all(self._index_output.file, self._index.to_bytes())
+            write_all(self._index_output.file, self._index.to_bytes(self._file.bgzf.virtual_offset))
         except OSError as error:
             raise self._index_output.failure(error) from error
         self._index_output.finish()
@@ -238,7 +238,7 @@ class ScoresVcfWriter:
         """Remove what is unfinished."""
         if self._index_output is not None:
             self._index_output.discard()
-        self._file.output.discard()
+        self._file.discard()
 
 
 class _Record:

@@ -30,7 +30,7 @@ def write(path: Path, records: list[Record]) -> TabixIndex:
             index.add(chrom.encode(), start, start + length, before, file.bgzf.tell())
         file.commit()
     if index.fault is None:
-        Path(f"{path}{index.suffix}").write_bytes(index.to_bytes())
+        Path(f"{path}{index.suffix}").write_bytes(index.to_bytes(file.bgzf.virtual_offset))
     return index
 
 
@@ -40,9 +40,7 @@ def drawn(contigs: dict[str, int], number: int, seed: int) -> list[Record]:
     records = []
     for chrom, length in contigs.items():
         starts = sorted(int(length * draw.random() ** 2) for _ in range(number))
-        records += [
-            (chrom, start, draw.choice(lengths)) for start in starts
-        ]
+        records += [(chrom, start, draw.choice(lengths)) for start in starts]
     return records
 
 
