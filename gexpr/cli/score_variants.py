@@ -8,6 +8,7 @@ import click
 
 from gexpr import logs
 from gexpr.cli import options
+from gexpr.errors import ConfigError
 from gexpr.genome.windows import WindowRule
 from gexpr.scoring.definitions import (
     AGGREGATES,
@@ -18,6 +19,7 @@ from gexpr.scoring.definitions import (
     parse_max_offset,
     parse_statistics,
 )
+from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
 
 
 @click.command("score-variants")
@@ -55,6 +57,31 @@ from gexpr.scoring.definitions import (
     metavar="all|center:BP",
     callback=options.parsed(parse_mask),
     help="Score all output bins, or those within BP of the variant.",
+)
+@click.option(
+    "--genes",
+    metavar="FILE",
+    help="Score each allele on every gene near it instead: GTF, GFF3, BED or a table (docs/genes.md). "
+    "Outputs are then .h5, .tsv, .tsv.gz or .parquet with a row for each allele and gene.",
+)
+@click.option(
+    "--gene-mask",
+    type=click.Choice(GENE_MASKS),
+    default="exon",
+    show_default=True,
+    help="What of a gene is scored: its exons, its whole interval, or what is around its starts of "
+    "transcription.",
+)
+@click.option(
+    "--gene-window",
+    metavar="BP|UP,DOWN",
+    help="With --gene-mask tss: the bases around a start that count.  [default: 250]",
+)
+@click.option(
+    "--gene-overlap",
+    type=click.Choice(OVERLAPS),
+    help="Bins that count: those whose middle lies in the mask, or any that touch it.  [default: any for "
+    "tss, else majority]",
 )
 @options.prediction
 @click.option(
@@ -145,6 +172,10 @@ def command(
     stats: tuple[str, ...],
     pseudocount: float,
     mask: Mask,
+    genes: str | None,
+    gene_mask: str,
+    gene_window: str | None,
+    gene_overlap: str | None,
     reverse_complement: bool,
     shifts: tuple[int, ...],
     unsquash: bool,
@@ -194,6 +225,9 @@ def command(
       gexpr score-variants -c NET -f hg38.fa -o scores.h5 -t 'assay:DNASE,^@poor.txt' \\
           --aggregate celltype variants.vcf.gz
 
+    What alleles do to each gene's starts of transcription:
+      gexpr score-variants -c yeast-tss -f sacCer3.fa.gz --genes genes.bed.gz --gene-mask tss \\
+          --gene-window 300,50 -o genes.tsv.gz variants.vcf.gz
     A tenth of a large file, on each of ten machines that share a folder; then the output:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o all.h5 --shard 3/10 all.vcf.gz
       gexpr merge all.h5.run -o all.h5
@@ -212,6 +246,10 @@ def command(
     from gexpr.runs.score_variants import ScoreOptions, score_variants
 
     logs.set_quiet(quiet)
+    try:
+        masked = parse_gene_mask(gene_mask, gene_window, gene_overlap)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
     scored = ScoreOptions(
         model=ModelOptions(
             checkpoint=checkpoint,
@@ -230,6 +268,8 @@ def command(
         statistics=stats,
         pseudocount=pseudocount,
         mask=mask,
+        genes=genes,
+        gene_mask=masked,
         average=average,
         aggregate=aggregate,
         window_rule=window_rule,

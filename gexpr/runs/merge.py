@@ -9,6 +9,7 @@ from gexpr.errors import ConfigError, InputError
 from gexpr.runs import predict, score_variants
 from gexpr.runs.control import Outcome, Sink, claim, merge
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog
+from gexpr.runs.gene_outputs import GENES, GeneSink, gene_outputs
 from gexpr.runs.score_outputs import ScoreSink, check_annotatable, score_outputs
 from gexpr.runs.signals import terminable
 from gexpr.writers import predictions
@@ -54,7 +55,12 @@ def merge_run(
     companions: Sequence[str] = ()
     if not outputs:
         raise ConfigError("no output is named")
-    if manifest.command == score_variants.COMMAND:
+    if manifest.command == score_variants.COMMAND and GENES in manifest.content:
+        wanted = gene_outputs(outputs, format, long)
+
+        def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
+            return GeneSink(claimed, plan, wanted, top=top)
+    elif manifest.command == score_variants.COMMAND:
         wanted = score_outputs(outputs, format, long)
         companions = wanted.companions
         source = _scored_vcf(directory, vcf) if wanted.annotate else None

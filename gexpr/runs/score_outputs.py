@@ -27,12 +27,16 @@ COLUMNS = ("row", "line", "chrom", "pos", "id", "ref", "alt", "status")
 
 
 class StrongVariant(NamedTuple):
-    """One of the alleles with the largest absolute score, with the track where it is largest."""
+    """One of the alleles with the largest absolute score, with the track where it is largest.
+
+    ``gene`` is the name of the gene whose score it is, if it is one's.
+    """
 
     variant: Variant
     track: Track
     statistic: str
     score: float
+    gene: str = ""
 
 
 class ScoreOutputs(NamedTuple):
@@ -107,18 +111,10 @@ class ScoreSink:
         top: int = 5,
         vcf: tuple[str, str] | None = None,
     ) -> None:
-        content = manifest.content
-        statistics = tuple(content["statistics"])
-        tracks = unpack_tracks(content["tracks"])
-        attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
-        schema = ScoreSchema(
-            tracks=tracks,
-            statistics=statistics,
-            attributes={**attributes, "contig_aliases": content["contig_aliases"]},
-            dtype=manifest.fingerprint["dtype"],
-            definitions={name: STATISTICS[name].formula for name in statistics},
-        )
+        schema = score_schema(manifest)
+        statistics, tracks = schema.statistics, schema.tracks
         self._statistics = statistics
+        self._columns = tuple(schema.columns)
         self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
         source = _scored_vcf(vcf, manifest) if outputs.annotate and vcf is not None else None
         self._writers: list[ScoreWriter] = []
@@ -128,7 +124,7 @@ class ScoreSink:
         except BaseException:
             self.discard()
             raise
-        self._ranking = _Ranking(statistics[0], top, tracks)
+        self._ranking = Ranking(statistics[0], top, tracks)
 
     def add(self, part: Part) -> None:
         """Write the rows of the next part."""
@@ -140,7 +136,7 @@ class ScoreSink:
         ]
         scores = {name: part.arrays[name] for name in self._statistics}
         for writer in self._writers:
-            writer.write(variants, scores)
+            writer.write(variants, scores, {name: columns[name] for name in self._columns})
         self._ranking.add(variants, scores)
 
     def finish(self) -> None:
@@ -177,22 +173,53 @@ def _scored_vcf(vcf: tuple[str, str], manifest: Manifest) -> VcfSource:
     return source
 
 
-class _Ranking:
-    """Keeps the alleles with the largest absolute first statistic over all blocks."""
+def score_schema(manifest: Manifest) -> ScoreSchema:
+    """What the outputs of a run say of themselves."""
+    content = manifest.content
+    statistics = tuple(content["statistics"])
+    attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
+    return ScoreSchema(
+        tracks=unpack_tracks(content["tracks"]),
+        statistics=statistics,
+        attributes={**attributes, "contig_aliases": content["contig_aliases"]},
+        dtype=manifest.fingerprint["dtype"],
+        definitions={name: STATISTICS[name].formula for name in statistics},
+        columns=content.get("columns", {}),
+    )
+
+
+class Ranking:
+    """Keeps the rows with the largest absolute first statistic over all blocks.
+
+    Args:
+        statistic: which.
+        size: how many rows.
+        tracks: the columns.
+    """
 
     def __init__(self, statistic: str, size: int, tracks: Sequence[Track]) -> None:
         self._statistic = statistic
         self._size = size
         self._tracks = tracks
-        self._kept: list[tuple[float, int, StrongVariant]] = []
+        self._kept: list[tuple[float, int, int, StrongVariant]] = []
+        self._added = 0
 
-    def add(self, variants: list[Variant], scores: Mapping[str, NDArray[np.floating]]) -> None:
+    def add(
+        self,
+        variants: Sequence[Variant],
+        scores: Mapping[str, NDArray[np.floating]],
+        genes: Sequence[str] | None = None,
+    ) -> None:
+        """Take in the rows of a block: each one's variant, scores and, if it has one, gene."""
         for row, track, score in strongest(scores, self._statistic, self._size):
-            entry = StrongVariant(variants[row], self._tracks[track], self._statistic, score)
-            # Earlier rows win ties; rows are distinct, so the records themselves are never compared.
-            heapq.heappush(self._kept, (abs(score), -variants[row].row, entry))
+            gene = "" if genes is None else genes[row]
+            entry = StrongVariant(variants[row], self._tracks[track], self._statistic, score, gene)
+            # Earlier rows win ties; the records themselves are never compared.
+            self._added += 1
+            heapq.heappush(self._kept, (abs(score), -variants[row].row, -self._added, entry))
             if len(self._kept) > self._size:
                 heapq.heappop(self._kept)
 
     def result(self) -> list[StrongVariant]:
-        return [entry for _, _, entry in sorted(self._kept, reverse=True)]
+        """The rows kept, strongest first."""
+        return [entry for *_, entry in sorted(self._kept, reverse=True)]

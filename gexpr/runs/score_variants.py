@@ -7,6 +7,7 @@ makes the outputs from the blocks, and :func:`gexpr.runs.control.run_task` does 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from gexpr import logs
 from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.genome.contigs import read_aliases
 from gexpr.genome.fasta import Fasta
+from gexpr.genome.genes import PlacedGenes, digest, place_genes, read_genes
 from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.results import Variant
 from gexpr.runs.blocks import Advance
@@ -35,6 +37,7 @@ from gexpr.runs.common import (
 )
 from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
+from gexpr.runs.gene_outputs import GENES, GeneSink, gene_outputs, gene_part
 from gexpr.runs.score_outputs import (
     COLUMNS,
     ScoreOutputs,
@@ -53,6 +56,8 @@ from gexpr.scoring.definitions import (
     canonical_statistic,
 )
 from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit
+from gexpr.scoring.gene_masks import EXONS, GeneIndex, GeneMask
+from gexpr.scoring.genes import GeneCollector
 from gexpr.scoring.indels import IndelShiftScorer, indel_shifts, make_scorer
 from gexpr.scoring.predictor import Predictor
 from gexpr.variants.alleles import AlleleReader
@@ -82,6 +87,8 @@ class ScoreOptions(TaskOptions):
         mask: which bins are scored.
         average: ``predictions`` or ``scores``.
         aggregate: ``celltype`` or ``assay``: write means of the scores over the tracks that share it.
+        genes: a file of genes: scores are those of single genes, see docs/genes.md.
+        gene_mask: which bins are a gene's.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
         indel_shifts: offsets within a bin over which insertions and deletions are averaged.
@@ -104,6 +111,8 @@ class ScoreOptions(TaskOptions):
     mask: Mask = ALL_BINS
     average: str = "predictions"
     aggregate: str | None = None
+    genes: str | None = None
+    gene_mask: GeneMask = EXONS
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
     indel_shifts: int = 1
@@ -126,6 +135,10 @@ class ScoreOptions(TaskOptions):
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {self.average!r}")
         if self.aggregate is not None and self.aggregate not in AGGREGATES:
             raise ConfigError(f"aggregate must be one of {', '.join(AGGREGATES)}, not {self.aggregate!r}")
+        if self.genes is not None and self.mask != ALL_BINS:
+            raise ConfigError(f"--genes chooses the bins itself; leave out --mask {self.mask}")
+        if self.genes is not None and self.aggregate is not None:
+            raise ConfigError("--aggregate is not for scores on genes, which leave out tracks by strand")
         if not 0 <= self.pseudocount < float("inf"):
             raise ConfigError(f"pseudocount must be 0 or more, not {self.pseudocount}")
         if not 0 <= self.max_ref_mismatch <= 1:
@@ -139,7 +152,7 @@ class ScoreOptions(TaskOptions):
 
 class ScoreSummary(NamedTuple):
     """What a run did. ``computed`` rows were scored by this process, in ``seconds``; others came from
-    an earlier or another process.
+    an earlier or another process. ``gene_rows`` are pairs of a variant and a gene.
     """
 
     outputs: tuple[str, ...]
@@ -150,6 +163,7 @@ class ScoreSummary(NamedTuple):
     computed: int
     seconds: float
     strongest: list[StrongVariant]
+    gene_rows: int | None = None
 
     @property
     def rate(self) -> float:
@@ -222,6 +236,8 @@ class _Opened(NamedTuple):
     scorer: VariantScorer | IndelShiftScorer
     rows: VariantRows
     cast: DtypeCast
+    genes: GeneIndex | None
+    placed: PlacedGenes | None
 
 
 class ScoreTask(ModelTask["ScoreOptions", _Opened]):
@@ -256,7 +272,12 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         source = open_vcf(self.path, label=self.label)
         rows = VariantRows(source, reader)
         scored = make_scorer(predictor, options.indel_shifts, scorer)
-        return _Opened(predictor, genome, source, reader, scored, rows, DtypeCast(options.dtype))
+        placed = index = None
+        if options.genes is not None:
+            placed = place_genes(read_genes(options.genes), contigs, genome.lengths, options.genes)
+            index = GeneIndex(placed.genes, options.gene_mask)
+        cast = DtypeCast(options.dtype)
+        return _Opened(predictor, genome, source, reader, scored, rows, cast, index, placed)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines a score, in canonical form, and nothing that does not."""
@@ -272,6 +293,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "log_base": 2,
             "average": options.average,
             **describe_aggregate(opened.scorer),
+            **self._describe_genes(opened),
             "mask": str(options.mask),
             "engine": opened.scorer.engine,
             "max_offset": str(options.window_rule),
@@ -282,6 +304,15 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "symbolic": options.symbolic,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),
             "dtype": options.dtype,
+        }
+
+    def _describe_genes(self, opened: _Opened) -> dict[str, Any]:
+        if self.options.genes is None or opened.placed is None:
+            return {}
+        return {
+            "genes": os.path.basename(self.options.genes),
+            "genes_sha256": digest(opened.placed.genes),
+            "gene_mask": str(self.options.gene_mask),
         }
 
     def plan(self) -> tuple[int, dict[str, Any]]:
@@ -295,6 +326,13 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             bases = opened.predictor.target_length * opened.predictor.bin_size
             logs.warning(
                 f"alleles longer than {limit:,} bases are not scored: the model predicts only {bases:,} bp"
+            )
+        for message in opened.placed.warnings if opened.placed is not None else ():
+            logs.warning(message)
+        if opened.genes is not None and opened.genes.without_mask:
+            logs.warning(
+                f"{count(opened.genes.without_mask, 'gene has', 'genes have')} no strand, and so no "
+                "transcription start site; --gene-mask tss leaves them out"
             )
         strands = opened.predictor.strands
         if strands is not None and not strands.merged:
@@ -310,6 +348,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(found.renamed.items())),
             "statistics": list(options.statistics),
             "tracks": pack_tracks(opened.scorer.tracks),
+            **({GENES: len(opened.placed.genes)} if opened.placed is not None else {}),
         }
 
     def default_block_rows(self, rows: int) -> int:
@@ -320,14 +359,27 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         """Scores of one block in the output's number type, NaN in rows that are not ``ok``."""
         opened = self.open()
         variants = opened.rows.read(block)
-        scores = opened.scorer.score(variants, advance)
         if advance is not None:
             advance(sum(not variant.ok for variant in variants))
+        if opened.genes is not None:
+            return self._compute_genes(opened, opened.genes, variants, advance)
+        scores = opened.scorer.score(variants, advance)
         columns = {name: [getattr(variant, name) for variant in variants] for name in COLUMNS}
         return Part(
             {name: opened.cast(values) for name, values in scores.items()},
             {"columns": columns, BATCH_SIZE: opened.predictor.used_batch_size},
         )
+
+    def _compute_genes(
+        self, opened: _Opened, index: GeneIndex, variants: list[Variant], advance: Advance | None
+    ) -> Part:
+        collector = GeneCollector(index, opened.scorer.tracks, self.options.statistics)
+        opened.scorer.collect_genes(variants, collector, advance)
+        block = collector.block(variants)
+        block = block._replace(scores={name: opened.cast(values) for name, values in block.scores.items()})
+        columns = {name: [getattr(variant, name) for variant in variants] for name in COLUMNS}
+        arrays, about = gene_part(columns, block, self.options.dtype)
+        return Part(arrays, {**about, BATCH_SIZE: opened.predictor.used_batch_size})
 
     def check_inputs(self) -> None:
         """Raise InputError when VCF or FASTA is gone or was changed."""
@@ -371,7 +423,8 @@ def score_variants(
         Interrupted: a signal came; the same call continues.
         UnscoredError: ``options.strict`` and an allele was not scored; the outputs are complete.
     """
-    outputs = score_outputs(output, options.format, options.long)
+    of_genes = options.genes is not None
+    outputs = (gene_outputs if of_genes else score_outputs)(output, options.format, options.long)
     model, run = assign_devices(options.model, run or RunOptions())
     options = dataclasses.replace(options, model=model)
     stored = vcf
@@ -383,10 +436,13 @@ def score_variants(
             check_annotatable(stored, vcf)
         return ScoreTask(stored, vcf, fasta, options)
 
-    def open_sink(claimed: Sequence[AtomicOutput], manifest: Manifest) -> ScoreSink:
+    def open_sink(claimed: Sequence[AtomicOutput], manifest: Manifest) -> ScoreSink | GeneSink:
+        if of_genes:
+            return GeneSink(claimed, manifest, outputs, top=options.top)
         return ScoreSink(claimed, manifest, outputs, top=options.top, vcf=(stored, vcf))
 
     inputs = input_files(vcf, fasta, options.model.checkpoint, options.contig_aliases)
+    inputs.append(options.genes)
     outcome = run_task(
         make_task,
         open_sink,
@@ -407,7 +463,7 @@ def finish(outcome: Outcome, outputs: ScoreOutputs, *, strict: bool = False) -> 
     Raises:
         UnscoredError: ``strict`` and an allele was not scored.
     """
-    assert isinstance(outcome.sink, ScoreSink)
+    assert isinstance(outcome.sink, (ScoreSink, GeneSink))
     content = outcome.manifest.content
     summary = ScoreSummary(
         outputs=outputs.paths,
@@ -418,6 +474,7 @@ def finish(outcome: Outcome, outputs: ScoreOutputs, *, strict: bool = False) -> 
         computed=outcome.computed,
         seconds=outcome.seconds,
         strongest=outcome.sink.strongest,
+        gene_rows=outcome.sink.rows if isinstance(outcome.sink, GeneSink) else None,
     )
     for line in summary_lines(summary):
         logs.info(line)
@@ -446,6 +503,8 @@ def summary_lines(summary: ScoreSummary) -> list[str]:
     unscored = {status: n for status, n in summary.by_status.items() if status != "ok"}
     if unscored:
         lines.append("not scored: " + ", ".join(f"{status} {n:,}" for status, n in unscored.items()))
+    if summary.gene_rows is not None:
+        lines.append(f"{count(summary.gene_rows, 'pair')} of an allele and a gene")
     if files := _files(summary.outputs):
         lines.append(f"written to {', '.join(files)}")
     if summary.strongest:
@@ -455,6 +514,7 @@ def summary_lines(summary: ScoreSummary) -> list[str]:
                 f"  {entry.variant.chrom}:{entry.variant.pos}",
                 f"{_short(entry.variant.ref)}>{_short(entry.variant.alt)}",
                 entry.variant.id,
+                *([entry.gene] if summary.gene_rows is not None else []),
                 f"{entry.score:+.3f}",
                 entry.track.label or entry.track.id,
             )

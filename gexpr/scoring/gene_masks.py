@@ -92,6 +92,10 @@ def parse_gene_mask(kind: str, window: str | None = None, overlap: str | None = 
     return GeneMask(name, upstream, downstream, rule)
 
 
+EXONS = GeneMask()
+"""The exons of a gene."""
+
+
 class GeneBins(NamedTuple):
     """The genes of one window, ascending by number: each has at least one bin.
 
