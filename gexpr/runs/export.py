@@ -131,6 +131,7 @@ def export_scores(path: str, output: str, options: ExportOptions | None = None) 
             attributes=_attributes(file, columns, statistics, stat, options),
             dtype=file.dtype,
             definitions={n: text for n in statistics if (text := file.definition(n)) is not None},
+            columns=file.columns,
         )
         writer = open_writer(claimed, format, schema, long=options.long, vcf=lines)
         try:
@@ -138,9 +139,12 @@ def export_scores(path: str, output: str, options: ExportOptions | None = None) 
                 inside = chosen[start:end]
                 if inside.any():
                     variants = file.variants(start, end)
+                    rows = np.flatnonzero(inside).tolist()
+                    extra = file.extra(start, end).items()
                     writer.write(
-                        [variants[row] for row in np.flatnonzero(inside)],
+                        [variants[row] for row in rows],
                         {name: file.scores(name, start, end, columns)[inside] for name in statistics},
+                        {name: [values[row] for row in rows] for name, values in extra},
                     )
             writer.commit()
         except BaseException:

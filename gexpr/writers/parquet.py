@@ -12,7 +12,15 @@ from gexpr.errors import GexprError, require
 from gexpr.results import Variant
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, utf8, write_all
-from gexpr.writers.scores import FORMAT_NAME, FORMAT_VERSION, Scores, ScoreSchema
+from gexpr.writers.scores import (
+    COLUMNS_ATTRIBUTE,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    Columns,
+    Scores,
+    ScoreSchema,
+    extra_columns,
+)
 
 GROUP_ROWS = 1 << 18
 """Rows of a row group, at most; fixed, because it decides on the file's bytes."""
@@ -49,6 +57,7 @@ class ScoresParquetWriter:
         self._group = max(1, GROUP_ROWS // max(self._width, 1))
         self._variants: list[Variant] = []
         self._tables: list[np.ndarray[Any, Any]] = []
+        self._extra: dict[str, list[str | int]] = {name: [] for name in schema.columns}
         self._file = _WholeWrites(output)
         self._writer: Any = parquet.ParquetWriter(
             self._file,
@@ -57,8 +66,8 @@ class ScoresParquetWriter:
             compression="zstd",
             compression_level=3,
             # Scores seldom repeat; all else does.
-            use_dictionary=["chrom", "pos", "id", "ref", "alt", "status", *_OF_COLUMNS],
-            write_statistics=["chrom", "pos", "status", *_OF_COLUMNS],
+            use_dictionary=["chrom", "pos", "id", "ref", "alt", "status", *schema.columns, *_OF_COLUMNS],
+            write_statistics=["chrom", "pos", "status", *schema.columns, *_OF_COLUMNS],
         )
 
     def _arrow_schema(self) -> Any:
@@ -71,34 +80,40 @@ class ScoresParquetWriter:
             ("ref", arrow.string()),
             ("alt", arrow.string()),
             ("status", few),
+            *((name, arrow.int64() if kind == "int" else few) for name, kind in self._schema.columns.items()),
             *((name, few) for name in _OF_COLUMNS),
             ("score", arrow.float32()),
         ]
         attributes: dict[str, Attribute] = {
             "format": FORMAT_NAME,
             "format_version": FORMAT_VERSION,
+            **({COLUMNS_ATTRIBUTE: ",".join(self._schema.columns)} if self._schema.columns else {}),
             **self._schema.attributes,
             **{f"definition {name}": text for name, text in self._schema.definitions.items()},
         }
         return arrow.schema(columns, metadata=_metadata(attributes))
 
-    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+    def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
         """Add one block of rows."""
+        extra = extra_columns(self._schema, columns, len(variants))
         if not variants:
             return
         tables = [as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics]
         self._variants += variants
+        for name, values in extra.items():
+            self._extra[name] += values
         self._tables.append(np.concatenate(tables, axis=1, dtype=np.float32))
         if len(self._variants) >= self._group:
             table = np.concatenate(self._tables)
             whole = len(table) - len(table) % self._group
             for low in range(0, whole, self._group):
                 high = low + self._group
-                self._write_group(self._variants[low:high], table[low:high])
+                self._write_group(self._variants[low:high], table[low:high], slice(low, high))
             self._variants = self._variants[whole:]
+            self._extra = {name: values[whole:] for name, values in self._extra.items()}
             self._tables = [table[whole:].copy()]
 
-    def _write_group(self, variants: Sequence[Variant], table: np.ndarray[Any, Any]) -> None:
+    def _write_group(self, variants: Sequence[Variant], table: np.ndarray[Any, Any], rows: slice) -> None:
         arrow = self._arrow
         row = np.repeat(np.arange(len(variants), dtype=np.int32), self._width)
         cell = np.tile(np.arange(self._width, dtype=np.int32), len(variants))
@@ -122,6 +137,12 @@ class ScoresParquetWriter:
             many([variant.ref for variant in variants]),
             many([variant.alt for variant in variants]),
             few([variant.status for variant in variants], row),
+            *(
+                arrow.array(np.array(values[rows], dtype=np.int64)[row])
+                if self._schema.columns[name] == "int"
+                else few([str(value) for value in values[rows]], row)
+                for name, values in self._extra.items()
+            ),
             few([each.id for each in tracks], track),
             few([each.label for each in tracks], track),
             few(list(self._schema.statistics), statistic),
@@ -142,7 +163,7 @@ class ScoresParquetWriter:
         """Complete the file and bring it to the disk."""
         if self._writer.is_open:
             if self._variants:
-                self._write_group(self._variants, np.concatenate(self._tables))
+                self._write_group(self._variants, np.concatenate(self._tables), slice(None))
                 self._variants, self._tables = [], []
             try:
                 self._writer.close()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gexpr.errors import InputError, shown
 from gexpr.results import Track, Variant
 from gexpr.writers.hdf5 import TRACK_FIELDS, Attribute
-from gexpr.writers.scores import FORMAT_NAME, FORMAT_VERSION, variant_name
+from gexpr.writers.scores import COLUMNS_ATTRIBUTE, FORMAT_NAME, FORMAT_VERSION, Columns, variant_name
 
 _TEXTS = {"snp": "id", "chr": "chrom", "ref_allele": "ref", "alt_allele": "alt", "status": "status"}
 """Dataset of text -> what it is called in a :class:`~gexpr.results.Variant`."""
@@ -40,7 +40,8 @@ class ScoreFile:
         statistics: names of the tables of scores, in the order in which they were asked for.
         tracks: the columns; ``index`` is the place among them.
         dtype: ``float32`` or ``float16``.
-        attributes: what the file says of itself, but for ``format`` and ``format_version``.
+        columns: extra columns, name -> ``text`` or ``int``.
+        attributes: what the file says of itself, but for ``format``, ``format_version`` and ``columns``.
 
     Raises:
         InputError: it is missing, damaged, incomplete, of another kind or version, or not as gexpr writes it.
@@ -56,6 +57,8 @@ class ScoreFile:
             self.rows = self._dataset("pos", "iu", 1).shape[0]
             self._text = {name: self._dataset(name, "O", 1, self.rows) for name in _TEXTS}
             self._positions = self._dataset("pos", "iu", 1, self.rows)
+            self._extra = {name: self._column(name) for name in self._column_names()}
+            self.columns = {name: "text" if d.dtype.kind == "O" else "int" for name, d in self._extra.items()}
             self.statistics = self._statistics()
             shape = self.rows, len(self.tracks)
             self._scores = {name: self._dataset(name, "f", 2, *shape) for name in self.statistics}
@@ -114,7 +117,19 @@ class ScoreFile:
                 value = value.item()
             if isinstance(value, str | int | float | bool):
                 found[name] = value
-        return found if all else {k: v for k, v in found.items() if k not in ("format", "format_version")}
+        own = ("format", "format_version", COLUMNS_ATTRIBUTE)
+        return found if all else {k: v for k, v in found.items() if k not in own}
+
+    def _column_names(self) -> list[str]:
+        text = self._attributes(all=True).get(COLUMNS_ATTRIBUTE, "")
+        names = text.split(",") if isinstance(text, str) and text else []
+        if text and (not names or len(set(names)) != len(names)):
+            raise self._fault(f"the attribute {COLUMNS_ATTRIBUTE} is {shown(text)}, not a list of names")
+        return names
+
+    def _column(self, name: str) -> h5py.Dataset:
+        """The dataset of an extra column: texts or whole numbers."""
+        return self._dataset(name, "Oiu", 1, self.rows)
 
     def _dataset(self, name: str, kinds: str, dimensions: int, *shape: int) -> h5py.Dataset:
         """A dataset of this file, of a type and shape."""
@@ -126,7 +141,7 @@ class ScoreFile:
         if dataset.is_virtual or dataset.external:
             raise self._fault(f"the dataset {shown(name)} lies in other files")
         text = h5py.check_string_dtype(dataset.dtype) is not None
-        if dataset.dtype.kind not in kinds or text != (kinds == "O"):
+        if dataset.dtype.kind not in kinds or text != (dataset.dtype.kind == "O"):
             raise self._fault(f"the dataset {shown(name)} has the type {dataset.dtype}")
         if dataset.shape is None or len(dataset.shape) != dimensions or dataset.shape[: len(shape)] != shape:
             expected = " x ".join(map(str, shape)) or f"{dimensions} dimension(s)"
@@ -187,6 +202,15 @@ class ScoreFile:
         """``chrom``, ``id`` (as the dataset ``snp`` has it), ``ref``, ``alt`` or ``status`` of rows."""
         (dataset,) = (each for each, field in _TEXTS.items() if field == name)
         return self._strings(self._text[dataset], start, end)
+
+    def extra(self, start: int, end: int) -> Columns:
+        """The extra columns of rows."""
+        return {
+            name: self._strings(dataset, start, end)
+            if self.columns[name] == "text"
+            else self._numbers(dataset, start, end, slice(None)).astype(np.int64).tolist()
+            for name, dataset in self._extra.items()
+        }
 
     def positions(self, start: int, end: int) -> NDArray[np.int64]:
         """POS of rows, 1-based."""

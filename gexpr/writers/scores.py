@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError
 from gexpr.results import Track, Variant
-from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
+from gexpr.writers.hdf5 import TRACK_FIELDS, Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype
 from gexpr.writers.text import TextFile, numbers
 
@@ -33,18 +33,56 @@ STREAMS = ("tsv", "vcf")
 
 FORMAT_NAME = "gexpr variant scores"
 FORMAT_VERSION = 1
+COLUMNS_ATTRIBUTE = "columns"
+"""The attribute that names the extra columns of a file that has any."""
 
 Scores = Mapping[str, NDArray[np.floating]]
+Columns = Mapping[str, Sequence[str | int]]
+"""Extra columns of some rows: name -> a text or whole number for each row."""
+
+COLUMN_KINDS = ("text", "int")
+"""What an extra column holds: texts, or whole numbers (int64)."""
+_FIXED = frozenset(
+    (
+        *("chrom", "chr", "snp", "pos", "id", "ref", "alt", "ref_allele", "alt_allele", "status"),
+        *("track_id", "track_label", "statistic", "score", "target_ids", "target_labels", *TRACK_FIELDS),
+    )
+)
 
 
 class ScoreSchema(NamedTuple):
-    """What a file of scores holds: columns, number type, and the attributes of an HDF5 file."""
+    """What a file of scores holds: columns, number type, and the attributes of an HDF5 file.
+
+    ``columns`` are extra columns that say more of each row, behind its status: name -> one of
+    :data:`COLUMN_KINDS`. Formats other than VCF hold them.
+    """
 
     tracks: tuple[Track, ...]
     statistics: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     dtype: str = "float32"
     definitions: Mapping[str, str] = {}
+    columns: Mapping[str, str] = {}
+
+
+def check_columns(schema: ScoreSchema) -> None:
+    """Raise ValueError when an extra column has a name that the formats use, or an unknown kind."""
+    for name, kind in schema.columns.items():
+        if name in _FIXED or name in schema.statistics or kind not in COLUMN_KINDS:
+            raise ValueError(f"an extra column cannot be {name!r} of the kind {kind!r}")
+
+
+def extra_columns(schema: ScoreSchema, columns: Columns | None, rows: int) -> dict[str, list[str | int]]:
+    """The extra columns of a block, in the schema's order.
+
+    Raises:
+        ValueError: they are not those of the schema, or not one value for each of ``rows`` rows.
+    """
+    given = {name: list(values) for name, values in (columns or {}).items()}
+    if set(given) != set(schema.columns) or any(len(values) != rows for values in given.values()):
+        found = {name: len(values) for name, values in given.items()}
+        raise ValueError(f"extra columns {found} for {rows} rows of the columns {tuple(schema.columns)}")
+    return {name: given[name] for name in schema.columns}
 
 
 class VcfLines(Protocol):
@@ -64,8 +102,11 @@ class VcfLines(Protocol):
 class ScoreWriter(Protocol):
     """Takes blocks of rows in input order; nothing has the output's name before ``commit``."""
 
-    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
-        """Add one block: scores are (len(variants), tracks) for every statistic of the schema."""
+    def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
+        """Add one block: scores are (len(variants), tracks) for every statistic of the schema.
+
+        ``columns`` has a value for each variant in every extra column of the schema.
+        """
         ...
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
@@ -103,9 +144,10 @@ def open_writer(
         vcf: the file that was scored, which the format ``vcf`` annotates.
 
     Raises:
-        ConfigError: ``vcf`` without such a file.
+        ConfigError: ``vcf`` without such a file, or with extra columns.
         MissingDependencyError: ``parquet`` without pyarrow.
     """
+    check_columns(schema)
     if format == "hdf5":
         return ScoresHdf5Writer(output, schema)
     if format == "vcf":
@@ -113,6 +155,11 @@ def open_writer(
 
         if vcf is None:
             raise ConfigError("the format vcf annotates the VCF that was scored, and none was given")
+        if schema.columns:
+            raise ConfigError(
+                f"the format vcf has no place for the columns {', '.join(schema.columns)}: "
+                "write HDF5, TSV or Parquet"
+            )
         return ScoresVcfWriter(output, schema, vcf)
     if format == "parquet":
         from gexpr.writers.parquet import ScoresParquetWriter
@@ -141,14 +188,22 @@ class ScoresHdf5Writer:
         self._hdf5.growing("pos", (), "uint32")
         for name in ("ref_allele", "alt_allele", "status"):
             self._hdf5.growing_strings(name)
+        if schema.columns:
+            self._hdf5.attributes({COLUMNS_ATTRIBUTE: ",".join(schema.columns)})
+        for name, kind in schema.columns.items():
+            if kind == "int":
+                self._hdf5.growing(name, (), "int64")
+            else:
+                self._hdf5.growing_strings(name)
         for name in schema.statistics:
             self._hdf5.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
             if name in schema.definitions:
                 self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
         self._hdf5.check()
 
-    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+    def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
         """Add one block of rows."""
+        extra = extra_columns(self._schema, columns, len(variants))
         # A POS that no contig can have (its row is not ``ok``) is stored as the largest uint32.
         positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
         self._hdf5.append_rows(
@@ -159,6 +214,12 @@ class ScoresHdf5Writer:
                 "alt_allele": texts(variant.alt for variant in variants),
                 "status": texts(variant.status for variant in variants),
                 "pos": np.array(positions, dtype=np.uint32),
+                **{
+                    name: np.array(values, dtype=np.int64)
+                    if self._schema.columns[name] == "int"
+                    else texts(map(str, values))
+                    for name, values in extra.items()
+                },
                 **{name: as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics},
             }
         )
@@ -181,13 +242,13 @@ class ScoresHdf5Writer:
 
 
 class ScoresTsvWriter:
-    """TSV: ``chrom pos id ref alt status`` and one column a track, or one line a number (``long``)."""
+    """TSV: ``chrom pos id ref alt status``, extra columns, and one column a track, or one line a number."""
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema, *, long: bool = False) -> None:
         self._schema = schema
         self._long = long
         self._file = TextFile(output)
-        header = ["chrom", "pos", "id", "ref", "alt", "status"]
+        header = ["chrom", "pos", "id", "ref", "alt", "status", *schema.columns]
         if long:
             header += ["track_id", "track_label", "statistic", "score"]
         elif len(schema.statistics) == 1:
@@ -196,13 +257,17 @@ class ScoresTsvWriter:
             header += [f"{track.id}:{name}" for name in schema.statistics for track in schema.tracks]
         self._file.lines(["\t".join(header)])
 
-    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
+    def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
         """Add one block of rows."""
+        extra = extra_columns(self._schema, columns, len(variants))
         tables = [as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics]
         lines = []
         for row, variant in enumerate(variants):
             start = "\t".join(
-                (variant.chrom, str(variant.pos), variant.id or ".", variant.ref, variant.alt, variant.status)
+                (
+                    *(variant.chrom, str(variant.pos), variant.id or ".", variant.ref, variant.alt),
+                    *(variant.status, *(str(values[row]) for values in extra.values())),
+                )
             )
             cells = [numbers(table[row]) for table in tables]
             if not self._long:

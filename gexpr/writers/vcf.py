@@ -13,7 +13,7 @@ from gexpr.genome.compressed import to_text
 from gexpr.results import Variant
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, refuse_existing, utf8, write_all
-from gexpr.writers.scores import Scores, ScoreSchema, VcfLines
+from gexpr.writers.scores import Columns, Scores, ScoreSchema, VcfLines
 from gexpr.writers.tabix import TabixIndex
 from gexpr.writers.text import COMPRESSED, TextFile, numbers
 
@@ -126,8 +126,8 @@ class ScoresVcfWriter:
             text = f"{track.label or track.id}: {statistic}{f' = {formula}' if formula else ''}"
             yield utf8(f"##INFO=<ID={key},Number=A,Type=Float,Description={_quoted(text)}>")
 
-    def write(self, variants: Sequence[Variant], scores: Scores) -> None:
-        """Add one block of rows.
+    def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
+        """Add one block of rows; there are no extra columns.
 
         Raises:
             InputError: a row is not the next allele of the VCF.
