@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
+import threading
+import zlib
 from pathlib import Path
 
 import h5py
@@ -15,7 +18,7 @@ import pytest
 from gexpr.errors import ConfigError, GexprError
 from gexpr.writers.hdf5 import Hdf5Output
 from gexpr.writers.output import AtomicOutput, BgzfFile, GuardedFile, output_format, write_all
-from gexpr.writers.scores import SUFFIXES
+from gexpr.writers.scores import STREAMS, SUFFIXES
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,10 @@ from gexpr.writers.scores import SUFFIXES
         ("-", None, "tsv"),
         ("/dev/null", "tsv", "tsv"),
         ("scores.vcf", "hdf5", "hdf5"),
+        ("scores.vcf", None, "vcf"),
+        ("scores.VCF.gz", None, "vcf"),
+        ("scores.vcf.bgz", None, "vcf"),
+        ("a.parquet", None, "parquet"),
     ],
 )
 def test_formats(path: str, requested: str | None, expected: str) -> None:
@@ -43,6 +50,11 @@ def test_an_unknown_suffix_lists_the_known_ones(path: str) -> None:
 def test_hdf5_does_not_go_to_standard_output() -> None:
     with pytest.raises(ConfigError, match="standard output"):
         output_format("-", "hdf5", SUFFIXES)
+    with pytest.raises(ConfigError, match=r"'parquet' cannot .*; only tsv and vcf can"):
+        output_format("-", "parquet", SUFFIXES, STREAMS)
+    with pytest.raises(ConfigError, match=r"'vcf' cannot .*; only tsv can"):
+        output_format("-", "vcf", SUFFIXES)
+    assert output_format("-", "vcf", SUFFIXES, STREAMS) == "vcf"
     with pytest.raises(ConfigError, match="unknown output format 'xml'"):
         output_format("a.xml", "xml", SUFFIXES)
 
@@ -180,3 +192,31 @@ def test_a_full_disk_stops_an_hdf5_output(tmp_path: Path) -> None:
         hdf5.file.close()
         output.file = real
     assert os.listdir(tmp_path) == []
+
+
+def test_positions_in_bgzf_lead_to_their_bytes() -> None:
+    """As an index does: to the block that begins at the upper bits, and so far into it."""
+    draw = random.Random(1)
+    pieces = [draw.randbytes(draw.randrange(40_000)) + b"a" * draw.randrange(90_000) for _ in range(40)]
+    image = io.BytesIO()
+    file = BgzfFile(image)
+    positions = []
+    for piece in pieces:
+        positions.append(file.tell())
+        file.write(piece)
+    file.finish()
+    text = gzip.decompress(image.getvalue())
+    assert text == b"".join(pieces)
+    for position in positions:
+        offset = file.virtual_offset(position)
+        block = zlib.decompressobj(31).decompress(image.getvalue()[offset >> 16 :])
+        assert block[offset & 0xFFFF :][:50] == text[position:][: len(block) - (offset & 0xFFFF)][:50]
+
+
+def test_bgzf_that_is_given_up_leaves_no_threads() -> None:
+    before = threading.active_count()
+    file = BgzfFile(io.BytesIO())
+    file.write(random.Random(2).randbytes(1 << 20))
+    file.discard()
+    file.discard()
+    assert threading.active_count() == before
