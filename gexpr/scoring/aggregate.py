@@ -55,6 +55,7 @@ class Aggregate:
             )
         for columns in members.values():
             _check_units([tracks[column] for column in columns], statistics, unsquash)
+        what = field.replace("_", " ")
         self.tracks: list[Track] = []
         for name, columns in members.items():
             group = [tracks[column] for column in columns]
@@ -63,7 +64,7 @@ class Aggregate:
                 Track(
                     index=len(self.tracks),
                     id=name or unique_name(UNNAMED, members),
-                    label=f"mean of {number}" + ("" if name else f" without {field.replace('_', ' ')}"),
+                    label=f"{name}: mean of {number}" if name else f"mean of {number} without {what}",
                     assay=_common([track.assay for track in group]),
                     cell_type=_common([track.cell_type for track in group]),
                     strand=_common([track.strand for track in group]) or ".",

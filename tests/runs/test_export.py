@@ -215,8 +215,8 @@ def test_groups_and_merged_strands_are_written_and_read_back(inputs, options, tm
         assert cells.attributes["aggregate"] == "celltype" and cells.attributes["tracks"] == "0-3"
         assert len(str(cells.attributes["aggregate_sha256"])) == 64
         assert [(t.id, t.label, t.assay, t.cell_type) for t in cells.tracks] == [
-            ("K562", "mean of 2 tracks", "CAGE", "K562"),
-            ("liver", "mean of 2 tracks", "CAGE", "liver"),
+            ("K562", "K562: mean of 2 tracks", "CAGE", "K562"),
+            ("liver", "liver: mean of 2 tracks", "CAGE", "liver"),
         ]
         scores = plain.scores("SAD", 0, 72).astype(np.float64)
         expected = np.stack([scores[:, [0, 3]].mean(1), scores[:, [1, 2]].mean(1)], 1).astype(np.float32)
@@ -228,7 +228,7 @@ def test_groups_and_merged_strands_are_written_and_read_back(inputs, options, tm
         # Of an insertion the largest inserted base counts, which the strands need not share.
         sums[66] = merged.scores("SAD", 66, 67)
         np.testing.assert_allclose(merged.scores("SAD", 0, 72), sums, rtol=1e-4, atol=1e-5)
-        assert [t.id for t in both.tracks] == ["CAGE"] and both.tracks[0].label == "mean of 2 tracks"
+        assert [t.id for t in both.tracks] == ["CAGE"] and both.tracks[0].label == "CAGE: mean of 2 tracks"
     export_scores(str(tmp_path / "merged.h5"), str(tmp_path / "one.h5"), ExportOptions(tracks="cell:liver"))
     with ScoreFile(tmp_path / "one.h5") as one:
         assert [t.id for t in one.tracks] == ["count_C_count_G"] and one.attributes["tracks"] == "0-3"

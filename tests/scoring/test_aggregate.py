@@ -35,10 +35,10 @@ MIXED = tracks(
 def test_groups_are_columns_that_say_what_they_are() -> None:
     groups = Aggregate(MIXED, "celltype").tracks
     assert [(each.index, each.id, each.label, each.assay, each.cell_type) for each in groups] == [
-        (0, "K562", "mean of 2 tracks", "", "K562"),
-        (1, "liver", "mean of 1 track", "CAGE", "liver"),
+        (0, "K562", "K562: mean of 2 tracks", "", "K562"),
+        (1, "liver", "liver: mean of 1 track", "CAGE", "liver"),
         (2, "none", "mean of 2 tracks without cell type", "", ""),
-        (3, "k562", "mean of 1 track", "ATAC", "k562"),
+        (3, "k562", "k562: mean of 1 track", "ATAC", "k562"),
     ]
     assert [each.id for each in Aggregate(MIXED, "assay").tracks] == ["DNASE", "CAGE", "ATAC"]
 
