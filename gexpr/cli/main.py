@@ -20,6 +20,7 @@ COMMANDS = {
     "merge": "Join the finished shards of a run into one output.",
     "top": "Show the strongest variants of a file of scores.",
     "export": "Write rows and columns of a file of scores as HDF5, TSV, VCF or Parquet.",
+    "background": "Learn from many variants which scores are usual, to rank others.",
     "status": "Show what is done of a run, by whom, and how long it will take.",
     "convert": "Make a checkpoint of weights that another program trained.",
     "inspect": "Show what a checkpoint is: architecture, tracks, training.",

@@ -83,6 +83,12 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
     help="Bins that count: those whose middle lies in the mask, or any that touch it.  [default: any for "
     "tss, else majority]",
 )
+@click.option(
+    "--background",
+    metavar="FILE",
+    help="Also rank every score among those of a background ('gexpr background'): signed quantiles from -1 "
+    "to 1, and the tracks with the largest; 'auto' takes the one that comes with the checkpoint.",
+)
 @options.prediction
 @click.option(
     "--average",
@@ -176,6 +182,7 @@ def command(
     gene_mask: str,
     gene_window: str | None,
     gene_overlap: str | None,
+    background: str | None,
     reverse_complement: bool,
     shifts: tuple[int, ...],
     unsquash: bool,
@@ -270,6 +277,7 @@ def command(
         mask=mask,
         genes=genes,
         gene_mask=masked,
+        background=background,
         average=average,
         aggregate=aggregate,
         window_rule=window_rule,

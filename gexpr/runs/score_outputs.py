@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from gexpr.errors import ConfigError, InputError
 from gexpr.results import Track, Variant
 from gexpr.runs.common import BatchSizes, unpack_tracks
 from gexpr.runs.directory import Manifest
+from gexpr.runs.quantiles import SUMMARY_DEFINITIONS
+from gexpr.scoring.background import QUANTILE
 from gexpr.scoring.definitions import STATISTICS
 from gexpr.scoring.engine import strongest
 from gexpr.variants.vcf import VcfSource, open_vcf
@@ -183,9 +185,18 @@ def score_schema(manifest: Manifest) -> ScoreSchema:
         statistics=statistics,
         attributes={**attributes, "contig_aliases": content["contig_aliases"]},
         dtype=manifest.fingerprint["dtype"],
-        definitions={name: STATISTICS[name].formula for name in statistics},
+        definitions=_definitions(statistics, content.get("columns", {})),
         columns=content.get("columns", {}),
     )
+
+
+def _definitions(statistics: Sequence[str], columns: Iterable[str]) -> dict[str, str]:
+    """What the outputs say of every statistic and of extra columns."""
+    found = {}
+    for name in statistics:
+        base, quantile, _ = name.partition(QUANTILE)
+        found[name] = f"signed quantile of {base} in the background" if quantile else STATISTICS[name].formula
+    return found | {name: SUMMARY_DEFINITIONS[name] for name in columns if name in SUMMARY_DEFINITIONS}
 
 
 class Ranking:

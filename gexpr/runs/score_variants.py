@@ -38,6 +38,7 @@ from gexpr.runs.common import (
 from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
 from gexpr.runs.gene_outputs import GENES, GeneSink, gene_outputs, gene_part
+from gexpr.runs.quantiles import SUMMARY_COLUMNS, Ranker, find_background, summary_columns
 from gexpr.runs.score_outputs import (
     COLUMNS,
     ScoreOutputs,
@@ -89,6 +90,8 @@ class ScoreOptions(TaskOptions):
         aggregate: ``celltype`` or ``assay``: write means of the scores over the tracks that share it.
         genes: a file of genes: scores are those of single genes, see docs/genes.md.
         gene_mask: which bins are a gene's.
+        background: a file that ``gexpr background`` made, or ``auto`` for the checkpoint's own: scores are
+            also ranked among its.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
         indel_shifts: offsets within a bin over which insertions and deletions are averaged.
@@ -113,6 +116,7 @@ class ScoreOptions(TaskOptions):
     aggregate: str | None = None
     genes: str | None = None
     gene_mask: GeneMask = EXONS
+    background: str | None = None
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
     indel_shifts: int = 1
@@ -139,6 +143,8 @@ class ScoreOptions(TaskOptions):
             raise ConfigError(f"--genes chooses the bins itself; leave out --mask {self.mask}")
         if self.genes is not None and self.aggregate is not None:
             raise ConfigError("--aggregate is not for scores on genes, which leave out tracks by strand")
+        if self.genes is not None and self.background is not None:
+            raise ConfigError("--background ranks scores of whole windows, not those on genes")
         if not 0 <= self.pseudocount < float("inf"):
             raise ConfigError(f"pseudocount must be 0 or more, not {self.pseudocount}")
         if not 0 <= self.max_ref_mismatch <= 1:
@@ -238,6 +244,7 @@ class _Opened(NamedTuple):
     cast: DtypeCast
     genes: GeneIndex | None
     placed: PlacedGenes | None
+    ranker: Ranker | None
 
 
 class ScoreTask(ModelTask["ScoreOptions", _Opened]):
@@ -277,7 +284,23 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             placed = place_genes(read_genes(options.genes), contigs, genome.lengths, options.genes)
             index = GeneIndex(placed.genes, options.gene_mask)
         cast = DtypeCast(options.dtype)
-        return _Opened(predictor, genome, source, reader, scored, rows, cast, index, placed)
+        ranker = None
+        if options.background is not None:
+            conditions = {**describe_predictor(options.model, predictor), **self._conditions(scored)}
+            path = find_background(options.background, options.model.checkpoint)
+            ranker = Ranker(path, scored.tracks, options.statistics, conditions)
+        return _Opened(predictor, genome, source, reader, scored, rows, cast, index, placed, ranker)
+
+    def _conditions(self, scorer: VariantScorer | IndelShiftScorer) -> dict[str, Any]:
+        """What of the options decides what a score is."""
+        options = self.options
+        return {
+            "pseudocount": options.pseudocount,
+            "average": options.average,
+            **describe_aggregate(scorer),
+            "mask": str(options.mask),
+            "max_offset": str(options.window_rule),
+        }
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines a score, in canonical form, and nothing that does not."""
@@ -288,15 +311,12 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             **describe_fasta(opened.genome),
             "vcf": self.name,
             "vcf_sha256": opened.source.sha256,
-            "statistics": ",".join(options.statistics),
-            "pseudocount": options.pseudocount,
+            "statistics": ",".join(self._names(opened)),
             "log_base": 2,
-            "average": options.average,
-            **describe_aggregate(opened.scorer),
+            **self._conditions(opened.scorer),
             **self._describe_genes(opened),
-            "mask": str(options.mask),
+            **self._describe_background(opened),
             "engine": opened.scorer.engine,
-            "max_offset": str(options.window_rule),
             "window_rule": options.window_rule.describe(opened.predictor.bin_size),
             "indel_method": realign.METHOD,
             "indel_shifts": options.indel_shifts,
@@ -304,6 +324,18 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "symbolic": options.symbolic,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),
             "dtype": options.dtype,
+        }
+
+    def _names(self, opened: _Opened) -> tuple[str, ...]:
+        """The statistics, and what comes with them."""
+        return self.options.statistics + (opened.ranker.names if opened.ranker is not None else ())
+
+    def _describe_background(self, opened: _Opened) -> dict[str, Any]:
+        if self.options.background is None or opened.ranker is None:
+            return {}
+        return {
+            "background": os.path.basename(self.options.background),
+            "background_sha256": opened.ranker.sha256,
         }
 
     def _describe_genes(self, opened: _Opened) -> dict[str, Any]:
@@ -346,8 +378,9 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "records": found.records,
             "by_status": found.by_status,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(found.renamed.items())),
-            "statistics": list(options.statistics),
+            "statistics": list(self._names(opened)),
             "tracks": pack_tracks(opened.scorer.tracks),
+            **({"columns": SUMMARY_COLUMNS} if opened.ranker is not None else {}),
             **({GENES: len(opened.placed.genes)} if opened.placed is not None else {}),
         }
 
@@ -365,6 +398,10 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             return self._compute_genes(opened, opened.genes, variants, advance)
         scores = opened.scorer.score(variants, advance)
         columns = {name: [getattr(variant, name) for variant in variants] for name in COLUMNS}
+        if opened.ranker is not None:
+            quantiles = opened.ranker(scores)
+            columns |= summary_columns(quantiles[opened.ranker.names[0]], opened.scorer.tracks)
+            scores |= quantiles
         return Part(
             {name: opened.cast(values) for name, values in scores.items()},
             {"columns": columns, BATCH_SIZE: opened.predictor.used_batch_size},
@@ -442,7 +479,7 @@ def score_variants(
         return ScoreSink(claimed, manifest, outputs, top=options.top, vcf=(stored, vcf))
 
     inputs = input_files(vcf, fasta, options.model.checkpoint, options.contig_aliases)
-    inputs.append(options.genes)
+    inputs += [options.genes, options.background]
     outcome = run_task(
         make_task,
         open_sink,

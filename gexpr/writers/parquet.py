@@ -16,6 +16,7 @@ from gexpr.writers.scores import (
     COLUMNS_ATTRIBUTE,
     FORMAT_NAME,
     FORMAT_VERSION,
+    NUMBER_TYPES,
     Columns,
     Scores,
     ScoreSchema,
@@ -57,7 +58,7 @@ class ScoresParquetWriter:
         self._group = max(1, GROUP_ROWS // max(self._width, 1))
         self._variants: list[Variant] = []
         self._tables: list[np.ndarray[Any, Any]] = []
-        self._extra: dict[str, list[str | int]] = {name: [] for name in schema.columns}
+        self._extra: dict[str, list[str | int | float]] = {name: [] for name in schema.columns}
         self._file = _WholeWrites(output)
         self._writer: Any = parquet.ParquetWriter(
             self._file,
@@ -73,6 +74,7 @@ class ScoresParquetWriter:
     def _arrow_schema(self) -> Any:
         arrow = self._arrow
         few = arrow.dictionary(arrow.int32(), arrow.string())
+        numbers = {"int": arrow.int64(), "float": arrow.float32()}
         columns = [
             ("chrom", few),
             ("pos", arrow.int64()),
@@ -80,7 +82,7 @@ class ScoresParquetWriter:
             ("ref", arrow.string()),
             ("alt", arrow.string()),
             ("status", few),
-            *((name, arrow.int64() if kind == "int" else few) for name, kind in self._schema.columns.items()),
+            *((name, numbers.get(kind, few)) for name, kind in self._schema.columns.items()),
             *((name, few) for name in _OF_COLUMNS),
             ("score", arrow.float32()),
         ]
@@ -138,9 +140,9 @@ class ScoresParquetWriter:
             many([variant.alt for variant in variants]),
             few([variant.status for variant in variants], row),
             *(
-                arrow.array(np.array(values[rows], dtype=np.int64)[row])
-                if self._schema.columns[name] == "int"
-                else few([str(value) for value in values[rows]], row)
+                few([str(value) for value in values[rows]], row)
+                if (kind := self._schema.columns[name]) == "text"
+                else arrow.array(np.array(values[rows], dtype=NUMBER_TYPES[kind])[row])
                 for name, values in self._extra.items()
             ),
             few([each.id for each in tracks], track),

@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 from gexpr.errors import InputError, shown
 from gexpr.results import Track, Variant
 from gexpr.writers.hdf5 import TRACK_FIELDS, Attribute
-from gexpr.writers.scores import COLUMNS_ATTRIBUTE, FORMAT_NAME, FORMAT_VERSION, Columns, variant_name
+from gexpr.writers.scores import (
+    COLUMNS_ATTRIBUTE,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    NUMBER_TYPES,
+    Columns,
+    variant_name,
+)
 
 _TEXTS = {"snp": "id", "chr": "chrom", "ref_allele": "ref", "alt_allele": "alt", "status": "status"}
 """Dataset of text -> what it is called in a :class:`~gexpr.results.Variant`."""
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 """What h5py raises for files that are not as they were written."""
+_KINDS = {"O": "text", "i": "int", "u": "int", "f": "float"}
 _MOST_CHUNK = 1 << 26
 _BLOCK_BYTES = 1 << 25
 _BLOCK_ROWS = 1 << 16
@@ -58,7 +66,7 @@ class ScoreFile:
             self._text = {name: self._dataset(name, "O", 1, self.rows) for name in _TEXTS}
             self._positions = self._dataset("pos", "iu", 1, self.rows)
             self._extra = {name: self._column(name) for name in self._column_names()}
-            self.columns = {name: "text" if d.dtype.kind == "O" else "int" for name, d in self._extra.items()}
+            self.columns = {name: _KINDS[each.dtype.kind] for name, each in self._extra.items()}
             self.statistics = self._statistics()
             shape = self.rows, len(self.tracks)
             self._scores = {name: self._dataset(name, "f", 2, *shape) for name in self.statistics}
@@ -128,8 +136,8 @@ class ScoreFile:
         return names
 
     def _column(self, name: str) -> h5py.Dataset:
-        """The dataset of an extra column: texts or whole numbers."""
-        return self._dataset(name, "Oiu", 1, self.rows)
+        """The dataset of an extra column: texts or numbers."""
+        return self._dataset(name, "Oiuf", 1, self.rows)
 
     def _dataset(self, name: str, kinds: str, dimensions: int, *shape: int) -> h5py.Dataset:
         """A dataset of this file, of a type and shape."""
@@ -208,7 +216,9 @@ class ScoreFile:
         return {
             name: self._strings(dataset, start, end)
             if self.columns[name] == "text"
-            else self._numbers(dataset, start, end, slice(None)).astype(np.int64).tolist()
+            else self._numbers(dataset, start, end, slice(None))
+            .astype(NUMBER_TYPES[self.columns[name]])
+            .tolist()
             for name, dataset in self._extra.items()
         }
 

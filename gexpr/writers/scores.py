@@ -37,11 +37,13 @@ COLUMNS_ATTRIBUTE = "columns"
 """The attribute that names the extra columns of a file that has any."""
 
 Scores = Mapping[str, NDArray[np.floating]]
-Columns = Mapping[str, Sequence[str | int]]
-"""Extra columns of some rows: name -> a text or whole number for each row."""
+Columns = Mapping[str, Sequence[str | int | float]]
+"""Extra columns of some rows: name -> a text or number for each row."""
 
-COLUMN_KINDS = ("text", "int")
-"""What an extra column holds: texts, or whole numbers (int64)."""
+COLUMN_KINDS = ("text", "int", "float")
+"""What an extra column holds: texts, whole numbers (int64), or numbers (float32)."""
+NUMBER_TYPES = {"int": "int64", "float": "float32"}
+"""Kind of an extra column of numbers -> its type."""
 _FIXED = frozenset(
     (
         *("chrom", "chr", "snp", "pos", "id", "ref", "alt", "ref_allele", "alt_allele", "status"),
@@ -54,7 +56,7 @@ class ScoreSchema(NamedTuple):
     """What a file of scores holds: columns, number type, and the attributes of an HDF5 file.
 
     ``columns`` are extra columns that say more of each row, behind its status: name -> one of
-    :data:`COLUMN_KINDS`. Formats other than VCF hold them.
+    :data:`COLUMN_KINDS`. VCF holds them where there is one row an allele.
     """
 
     tracks: tuple[Track, ...]
@@ -72,7 +74,9 @@ def check_columns(schema: ScoreSchema) -> None:
             raise ValueError(f"an extra column cannot be {name!r} of the kind {kind!r}")
 
 
-def extra_columns(schema: ScoreSchema, columns: Columns | None, rows: int) -> dict[str, list[str | int]]:
+def extra_columns(
+    schema: ScoreSchema, columns: Columns | None, rows: int
+) -> dict[str, list[str | int | float]]:
     """The extra columns of a block, in the schema's order.
 
     Raises:
@@ -83,6 +87,16 @@ def extra_columns(schema: ScoreSchema, columns: Columns | None, rows: int) -> di
         found = {name: len(values) for name, values in given.items()}
         raise ValueError(f"extra columns {found} for {rows} rows of the columns {tuple(schema.columns)}")
     return {name: given[name] for name in schema.columns}
+
+
+def column_texts(schema: ScoreSchema, columns: Columns | None, rows: int) -> dict[str, list[str]]:
+    """The extra columns of a block as texts; numbers are the shortest that read back as the same float32."""
+    return {
+        name: numbers(np.array(values, dtype=np.float32))
+        if schema.columns[name] == "float"
+        else [str(value) for value in values]
+        for name, values in extra_columns(schema, columns, rows).items()
+    }
 
 
 class VcfLines(Protocol):
@@ -155,7 +169,7 @@ def open_writer(
 
         if vcf is None:
             raise ConfigError("the format vcf annotates the VCF that was scored, and none was given")
-        if schema.columns:
+        if "haplotype" in schema.columns:
             raise ConfigError(
                 f"the format vcf has no place for the columns {', '.join(schema.columns)}: "
                 "write HDF5, TSV or Parquet"
@@ -191,8 +205,8 @@ class ScoresHdf5Writer:
         if schema.columns:
             self._hdf5.attributes({COLUMNS_ATTRIBUTE: ",".join(schema.columns)})
         for name, kind in schema.columns.items():
-            if kind == "int":
-                self._hdf5.growing(name, (), "int64")
+            if kind in NUMBER_TYPES:
+                self._hdf5.growing(name, (), NUMBER_TYPES[kind])
             else:
                 self._hdf5.growing_strings(name)
         for name in schema.statistics:
@@ -215,9 +229,9 @@ class ScoresHdf5Writer:
                 "status": texts(variant.status for variant in variants),
                 "pos": np.array(positions, dtype=np.uint32),
                 **{
-                    name: np.array(values, dtype=np.int64)
-                    if self._schema.columns[name] == "int"
-                    else texts(map(str, values))
+                    name: texts(map(str, values))
+                    if (kind := self._schema.columns[name]) == "text"
+                    else np.array(values, dtype=NUMBER_TYPES[kind])
                     for name, values in extra.items()
                 },
                 **{name: as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics},
@@ -259,14 +273,14 @@ class ScoresTsvWriter:
 
     def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
         """Add one block of rows."""
-        extra = extra_columns(self._schema, columns, len(variants))
+        extra = column_texts(self._schema, columns, len(variants))
         tables = [as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics]
         lines = []
         for row, variant in enumerate(variants):
             start = "\t".join(
                 (
                     *(variant.chrom, str(variant.pos), variant.id or ".", variant.ref, variant.alt),
-                    *(variant.status, *(str(values[row]) for values in extra.values())),
+                    *(variant.status, *(values[row] for values in extra.values())),
                 )
             )
             cells = [numbers(table[row]) for table in tables]

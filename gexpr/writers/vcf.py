@@ -13,7 +13,7 @@ from gexpr.genome.compressed import to_text
 from gexpr.results import Variant
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, refuse_existing, utf8, write_all
-from gexpr.writers.scores import Columns, Scores, ScoreSchema, VcfLines
+from gexpr.writers.scores import Columns, Scores, ScoreSchema, VcfLines, column_texts
 from gexpr.writers.tabix import TabixIndex
 from gexpr.writers.text import COMPRESSED, TextFile, numbers
 
@@ -47,14 +47,19 @@ def info_keys(schema: ScoreSchema) -> list[InfoKey]:
     for statistic in schema.statistics:
         for number, track in enumerate(schema.tracks):
             name = track.id if len(schema.statistics) == 1 else f"{statistic}_{track.id}"
-            wanted = key = PREFIX + re.sub(r"[^0-9A-Za-z_.]", "_", name)
-            copy = 1
-            while key in taken:
-                copy += 1
-                key = f"{wanted}_{copy}"
-            taken.add(key)
+            key = _free(PREFIX + re.sub(r"[^0-9A-Za-z_.]", "_", name), taken)
             keys.append(InfoKey(key, statistic, number))
     return keys
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    """A key, or the key with the first number that makes it a new one; it is taken then."""
+    key, copy = wanted, 1
+    while key in taken:
+        copy += 1
+        key = f"{wanted}_{copy}"
+    taken.add(key)
+    return key
 
 
 def index_names(output: str) -> list[str]:
@@ -84,8 +89,11 @@ class ScoresVcfWriter:
         self._index = None if output.is_stream or self._file.bgzf is None else TabixIndex()
         self._index_output: AtomicOutput | None = None
         self._keys = info_keys(schema)
-        self._names = [f"{each.key}=" for each in self._keys]
-        self._replaced = {utf8(key) for key in (STATUS_KEY, *(each.key for each in self._keys))}
+        taken = {STATUS_KEY, *(each.key for each in self._keys)}
+        self._columns = {name: _free(PREFIX + name.upper(), taken) for name in schema.columns}
+        keys = [*self._columns.values(), *(each.key for each in self._keys)]
+        self._names = [f"{key}=" for key in keys]
+        self._replaced = {utf8(key) for key in (STATUS_KEY, *keys)}
         self._lines = source.lines()
         self._record: _Record | None = None
         if len(self._keys) > MANY_KEYS:
@@ -120,6 +128,10 @@ class ScoresVcfWriter:
         yield provenance + utf8(",".join(values) + ">")
         status = "What became of the allele: ok, or why gexpr did not score it"
         yield utf8(f"##INFO=<ID={STATUS_KEY},Number=A,Type=String,Description={_quoted(status)}>")
+        for name, key in self._columns.items():
+            kind = {"text": "String", "int": "Integer", "float": "Float"}[self._schema.columns[name]]
+            text = self._schema.definitions.get(name, name)
+            yield utf8(f"##INFO=<ID={key},Number=A,Type={kind},Description={_quoted(text)}>")
         for key, statistic, number in self._keys:
             track = self._schema.tracks[number]
             formula = self._schema.definitions.get(statistic)
@@ -127,11 +139,12 @@ class ScoresVcfWriter:
             yield utf8(f"##INFO=<ID={key},Number=A,Type=Float,Description={_quoted(text)}>")
 
     def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
-        """Add one block of rows; there are no extra columns.
+        """Add one block of rows.
 
         Raises:
             InputError: a row is not the next allele of the VCF.
         """
+        extra = column_texts(self._schema, columns, len(variants))
         tables = [as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics]
         for row, variant in enumerate(variants):
             record = self._record or self._next_record()
@@ -140,7 +153,9 @@ class ScoresVcfWriter:
             if not record.fits(variant):
                 ref, alt = map(to_text, record.fields[3:5])
                 self._mismatch(variant, f"{record.chrom}:{record.pos} {ref} {alt}")
-            texts = [text if text != "nan" else "." for table in tables for text in numbers(table[row])]
+            texts = [_escaped(values[row]) for values in extra.values()]
+            texts += [text for table in tables for text in numbers(table[row])]
+            texts = [text if text != "nan" else "." for text in texts]
             record.alleles.append((variant.status, texts))
             self._record = record
             if len(record.alleles) == len(record.alts):
@@ -295,6 +310,11 @@ def _quoted(text: str) -> str:
     """A value of a header line in quotes; control characters become spaces."""
     flat = "".join(each if each.isprintable() else " " for each in text)
     return '"' + flat.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _escaped(text: str) -> str:
+    """A text as INFO can hold it: what means something there is percent-encoded (VCF 4.3, section 1.2)."""
+    return re.sub(r"[%,;=:\s]", lambda found: "".join(f"%{byte:02X}" for byte in utf8(found[0])), text) or "."
 
 
 def _plain(text: str) -> str:

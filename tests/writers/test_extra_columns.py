@@ -20,8 +20,12 @@ from gexpr.writers.scores import ScoreSchema, open_writer
 TRACKS = (Track(0, "wt", "Wild type"), Track(1, "d", "Diamide"))
 ROWS = 10
 VARIANTS = [Variant(i, i + 3, "chr1", 7 + i, f"rs{i}", "A", "C", "ok") for i in range(ROWS)]
-COLUMNS = {"sample": [f"S{i % 3} µ" for i in range(ROWS)], "haplotype": [1 + i % 2 for i in range(ROWS)]}
-KINDS = {"sample": "text", "haplotype": "int"}
+COLUMNS = {
+    "sample": [f"S{i % 3} µ" for i in range(ROWS)],
+    "haplotype": [1 + i % 2 for i in range(ROWS)],
+    "share": [float(np.float32(i / 7)) for i in range(ROWS)],
+}
+KINDS = {"sample": "text", "haplotype": "int", "share": "float"}
 VALUES = {
     name: np.random.default_rng(number).normal(size=(ROWS, 2)).astype(np.float32)
     for number, name in enumerate(("logFC", "SAD"))
@@ -48,16 +52,20 @@ def test_hdf5_has_them_as_datasets(tmp_path: Path) -> None:
         assert file["sample"].asstr()[:].tolist() == COLUMNS["sample"]
         assert file["haplotype"][:].tolist() == COLUMNS["haplotype"]
         assert file["haplotype"].dtype == np.int64
-        assert file.attrs["columns"] == "sample,haplotype"
+        assert file["share"][:].tolist() == COLUMNS["share"] and file["share"].dtype == np.float32
+        assert file.attrs["columns"] == "sample,haplotype,share"
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_tsv_has_them_behind_the_status(long: bool, tmp_path: Path) -> None:
     lines = write(tmp_path / "a.tsv", "tsv", long=long).read_text().splitlines()
-    assert lines[0].split("\t")[5:9] == ["status", "sample", "haplotype", "track_id" if long else "wt:logFC"]
+    assert lines[0].split("\t")[5:10] == [
+        *("status", "sample", "haplotype", "share", "track_id" if long else "wt:logFC")
+    ]
     rows = [line.split("\t") for line in lines[1 :: 4 if long else 1]]
     assert [row[6] for row in rows] == COLUMNS["sample"]
     assert [int(row[7]) for row in rows] == COLUMNS["haplotype"]
+    assert [float(np.float32(row[8])) for row in rows] == COLUMNS["share"]
     assert np.float32(rows[3][-1]) == VALUES["logFC" if long else "SAD"][3, 0 if long else 1]
 
 
@@ -65,10 +73,11 @@ def test_parquet_has_them_behind_the_status(tmp_path: Path, monkeypatch: pytest.
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("gexpr.writers.parquet.GROUP_ROWS", 12)
     table = parquet.read_table(write(tmp_path / "a.parquet", "parquet", (2, 5)))
-    assert table.schema.names[5:9] == ["status", "sample", "haplotype", "track_id"]
+    assert table.schema.names[5:10] == ["status", "sample", "haplotype", "share", "track_id"]
     rows = table.to_pylist()[::4]
     assert [row["sample"] for row in rows] == COLUMNS["sample"]
     assert [row["haplotype"] for row in rows] == COLUMNS["haplotype"]
+    assert [row["share"] for row in rows] == COLUMNS["share"]
     assert [row["pos"] for row in rows] == [variant.pos for variant in VARIANTS]
 
 
@@ -119,7 +128,7 @@ def test_vcf_has_no_place_for_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "columns", [{"pos": "int"}, {"SAD": "text"}, {"target_assays": "text"}, {"a": "float"}]
+    "columns", [{"pos": "int"}, {"SAD": "text"}, {"target_assays": "text"}, {"a": "complex"}]
 )
 def test_names_of_the_formats_and_unknown_kinds_are_refused(columns: dict[str, str], tmp_path: Path) -> None:
     schema = ScoreSchema(TRACKS, tuple(VALUES), {}, columns=columns)
