@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from peers import in_child, machine, median, peak_mebibytes, write_json
+from peers import in_child, machine, median, write_json
 
 from gexpr import logs
 from gexpr.results import Track
@@ -99,13 +99,22 @@ def draw_run(folder: Path, variants: int, tracks: int, statistics: int) -> None:
         directory.write(manifest, number, Part(scores, {"columns": columns, "batch_size": 1}))
 
 
+def memory(name: str) -> float:
+    """Resident memory of this process in MiB: ``VmRSS``, or ``VmHWM`` the most since it was started.
+
+    Unlike getrusage, which counts what the parent had when the process was forked.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+
+
 def measure(folder: Path, case: str) -> dict[str, Any]:
     """Merge once, in this process: seconds, bytes and the most memory."""
     logs.set_quiet(True)
     names, long = CASES[case]
     directory = RunDirectory(folder / "work")
     manifest = directory.manifest()
-    before = peak_mebibytes()
+    before = memory("VmRSS")
     with tempfile.TemporaryDirectory(dir=folder) as target:
         outputs = score_outputs([f"{target}/{name}" for name in names], None, long)
         vcf = str(folder / "v.vcf")
@@ -122,7 +131,7 @@ def measure(folder: Path, case: str) -> dict[str, Any]:
                 directory.read(manifest, number)
         seconds = time.perf_counter() - started
         size = sum(entry.stat().st_size for entry in os.scandir(target))
-    return {"seconds": seconds, "bytes": size, "peak_mib": peak_mebibytes(), "start_mib": before}
+    return {"seconds": seconds, "bytes": size, "peak_mib": memory("VmHWM"), "start_mib": before}
 
 
 def table(record: dict[str, Any]) -> Iterator[str]:
