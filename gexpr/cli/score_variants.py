@@ -17,6 +17,7 @@ from gexpr.scoring.definitions import (
     Mask,
     parse_mask,
     parse_max_offset,
+    parse_profile,
     parse_statistics,
 )
 from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
@@ -82,6 +83,13 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
     type=click.Choice(OVERLAPS),
     help="Bins that count: those whose middle lies in the mask, or any that touch it.  [default: any for "
     "tss, else majority]",
+)
+@click.option(
+    "--profiles",
+    "profile",
+    metavar="center:N",
+    callback=options.parsed(parse_profile),
+    help="Also write the predictions of both alleles in the N bins around each variant (REF and ALT; HDF5).",
 )
 @click.option(
     "--background",
@@ -182,6 +190,7 @@ def command(
     gene_mask: str,
     gene_window: str | None,
     gene_overlap: str | None,
+    profile: int | None,
     background: str | None,
     reverse_complement: bool,
     shifts: tuple[int, ...],
@@ -277,6 +286,7 @@ def command(
         mask=mask,
         genes=genes,
         gene_mask=masked,
+        profile=profile,
         background=background,
         average=average,
         aggregate=aggregate,

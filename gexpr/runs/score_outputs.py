@@ -21,7 +21,7 @@ from gexpr.variants.vcf import VcfSource, open_vcf
 from gexpr.writers.output import AtomicOutput, output_format, output_names
 from gexpr.writers.parquet import need_pyarrow
 from gexpr.writers.parts import Part
-from gexpr.writers.scores import STREAMS, SUFFIXES, ScoreSchema, ScoreWriter, open_writer
+from gexpr.writers.scores import PROFILES, STREAMS, SUFFIXES, ScoreSchema, ScoreWriter, open_writer
 from gexpr.writers.vcf import index_names
 
 COLUMNS = ("row", "line", "chrom", "pos", "id", "ref", "alt", "status")
@@ -53,6 +53,11 @@ class ScoreOutputs(NamedTuple):
         """Files that may be written beside the outputs: indexes."""
         named = zip(self.paths, self.formats, strict=True)
         return [name for path, format in named if format == "vcf" for name in index_names(path)]
+
+    def check_profile(self, profile: int | None) -> None:
+        """Raise ConfigError when there are profiles and outputs, but none that can hold profiles."""
+        if profile and self.paths and "hdf5" not in self.formats:
+            raise ConfigError("profiles need an output in HDF5 (.h5)")
 
     @property
     def annotate(self) -> bool:
@@ -117,6 +122,7 @@ class ScoreSink:
         statistics, tracks = schema.statistics, schema.tracks
         self._statistics = statistics
         self._columns = tuple(schema.columns)
+        self._arrays = (*statistics, *(PROFILES if schema.profile else ()))
         self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
         source = _scored_vcf(vcf, manifest) if outputs.annotate and vcf is not None else None
         self._writers: list[ScoreWriter] = []
@@ -136,7 +142,7 @@ class ScoreSink:
             Variant(**dict(zip(COLUMNS, row, strict=True)))
             for row in zip(*(columns[name] for name in COLUMNS), strict=True)
         ]
-        scores = {name: part.arrays[name] for name in self._statistics}
+        scores = {name: part.arrays[name] for name in self._arrays}
         for writer in self._writers:
             writer.write(variants, scores, {name: columns[name] for name in self._columns})
         self._ranking.add(variants, scores)
@@ -187,6 +193,7 @@ def score_schema(manifest: Manifest) -> ScoreSchema:
         dtype=manifest.fingerprint["dtype"],
         definitions=_definitions(statistics, content.get("columns", {})),
         columns=content.get("columns", {}),
+        profile=content.get("profile", 0),
     )
 
 

@@ -56,7 +56,7 @@ from gexpr.scoring.definitions import (
     Mask,
     canonical_statistic,
 )
-from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit
+from gexpr.scoring.engine import PROFILE_START, FastaWindows, VariantScorer, allele_limit
 from gexpr.scoring.gene_masks import EXONS, GeneIndex, GeneMask
 from gexpr.scoring.genes import GeneCollector
 from gexpr.scoring.indels import IndelShiftScorer, indel_shifts, make_scorer
@@ -92,6 +92,7 @@ class ScoreOptions(TaskOptions):
         gene_mask: which bins are a gene's.
         background: a file that ``gexpr background`` made, or ``auto`` for the checkpoint's own: scores are
             also ranked among its.
+        profile: bins around each variant whose predictions, of both alleles, are written too; HDF5 only.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
         indel_shifts: offsets within a bin over which insertions and deletions are averaged.
@@ -117,6 +118,7 @@ class ScoreOptions(TaskOptions):
     genes: str | None = None
     gene_mask: GeneMask = EXONS
     background: str | None = None
+    profile: int | None = None
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
     indel_shifts: int = 1
@@ -143,6 +145,10 @@ class ScoreOptions(TaskOptions):
             raise ConfigError(f"--genes chooses the bins itself; leave out --mask {self.mask}")
         if self.genes is not None and self.aggregate is not None:
             raise ConfigError("--aggregate is not for scores on genes, which leave out tracks by strand")
+        if self.aggregate is not None and self.profile is not None:
+            raise ConfigError("profiles are those of single tracks; leave out --aggregate")
+        if self.genes is not None and self.profile is not None:
+            raise ConfigError("--profiles are those of single variants; leave out --genes")
         if self.genes is not None and self.background is not None:
             raise ConfigError("--background ranks scores of whole windows, not those on genes")
         if not 0 <= self.pseudocount < float("inf"):
@@ -273,6 +279,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
                 window_rule=options.window_rule,
                 engine=options.engine,
                 max_allele_length=limit,
+                profile=options.profile,
             )
 
         reader = AlleleReader(genome, contigs, limit, options.symbolic)
@@ -320,6 +327,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "window_rule": options.window_rule.describe(opened.predictor.bin_size),
             "indel_method": realign.METHOD,
             "indel_shifts": options.indel_shifts,
+            **({"profile": options.profile} if options.profile is not None else {}),
             "max_allele_length": opened.reader.max_allele_length,
             "symbolic": options.symbolic,
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(aliases.items())),
@@ -380,6 +388,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "contig_aliases": ",".join(f"{a}={b}" for a, b in sorted(found.renamed.items())),
             "statistics": list(self._names(opened)),
             "tracks": pack_tracks(opened.scorer.tracks),
+            **({"profile": options.profile} if options.profile is not None else {}),
             **({"columns": SUMMARY_COLUMNS} if opened.ranker is not None else {}),
             **({GENES: len(opened.placed.genes)} if opened.placed is not None else {}),
         }
@@ -403,7 +412,10 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             columns |= summary_columns(quantiles[opened.ranker.names[0]], opened.scorer.tracks)
             scores |= quantiles
         return Part(
-            {name: opened.cast(values) for name, values in scores.items()},
+            {
+                name: values if name == PROFILE_START else opened.cast(values)
+                for name, values in scores.items()
+            },
             {"columns": columns, BATCH_SIZE: opened.predictor.used_batch_size},
         )
 
@@ -462,6 +474,7 @@ def score_variants(
     """
     of_genes = options.genes is not None
     outputs = (gene_outputs if of_genes else score_outputs)(output, options.format, options.long)
+    outputs.check_profile(options.profile)
     model, run = assign_devices(options.model, run or RunOptions())
     options = dataclasses.replace(options, model=model)
     stored = vcf

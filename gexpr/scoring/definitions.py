@@ -148,6 +148,20 @@ def parse_mask(text: str) -> Mask:
     return Mask(int(match.group(1)))
 
 
+def parse_profile(text: str | None) -> int | None:
+    """``center:N``: the N bins around a variant; None is none.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"cent(?:er|re):(\d{1,9})", text.strip().lower())
+    if match is None or not int(match.group(1)):
+        raise ConfigError(f"profiles must be center:N, N bins around each variant, not {text!r}")
+    return int(match.group(1))
+
+
 def parse_max_offset(text: str) -> WindowRule:
     """``0``, ``bin`` or a number of bp.
 

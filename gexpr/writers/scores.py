@@ -52,11 +52,16 @@ _FIXED = frozenset(
 )
 
 
+PROFILES = ("REF", "ALT", "profile_start")
+"""Predictions of both alleles (rows, bins, tracks), and the first base of the first bin (rows,)."""
+
+
 class ScoreSchema(NamedTuple):
     """What a file of scores holds: columns, number type, and the attributes of an HDF5 file.
 
     ``columns`` are extra columns that say more of each row, behind its status: name -> one of
-    :data:`COLUMN_KINDS`. VCF holds them where there is one row an allele.
+    :data:`COLUMN_KINDS`. VCF holds them where there is one row an allele. ``profile`` is the number of bins
+    of the predictions of both alleles, which HDF5 alone holds: :data:`PROFILES` among the scores.
     """
 
     tracks: tuple[Track, ...]
@@ -65,6 +70,7 @@ class ScoreSchema(NamedTuple):
     dtype: str = "float32"
     definitions: Mapping[str, str] = {}
     columns: Mapping[str, str] = {}
+    profile: int = 0
 
 
 def check_columns(schema: ScoreSchema) -> None:
@@ -213,6 +219,11 @@ class ScoresHdf5Writer:
             self._hdf5.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
             if name in schema.definitions:
                 self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
+        if schema.profile:
+            for name in PROFILES[:2]:
+                shape = schema.profile, len(schema.tracks)
+                self._hdf5.growing(name, shape, schema.dtype, fill=float("nan"))
+            self._hdf5.growing(PROFILES[2], (), "int64", fill=-1)
         self._hdf5.check()
 
     def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
@@ -235,6 +246,7 @@ class ScoresHdf5Writer:
                     for name, values in extra.items()
                 },
                 **{name: as_dtype(scores[name], self._schema.dtype) for name in self._schema.statistics},
+                **{name: scores[name] for name in (PROFILES if self._schema.profile else ())},
             }
         )
 
