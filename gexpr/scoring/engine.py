@@ -518,13 +518,22 @@ class VariantScorer:
 
     def _scored_bins(self, alternates: Sequence[_Rows]) -> torch.Tensor:
         """(alternates, bins) bool: the bins that ``mask`` asks for."""
+        return self.mask_bins([each.anchor for each in alternates], [each.edit[0] for each in alternates])
+
+    def mask_bins(self, firsts: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+        """The bins that ``mask`` asks for around alleles, (alleles, bins) bool.
+
+        Args:
+            firsts: index of each one's first reference base in the context.
+            sizes: how many reference bases it has.
+        """
         predictor = self.predictor
         device = predictor.device
         bins = torch.arange(self.bins[1] - self.bins[0], device=device)[None, :]
         if self.mask.distance is None:
-            return torch.ones((len(alternates), bins.shape[1]), dtype=torch.bool, device=device)
-        lengths = indices([each.edit[0] for each in alternates], device)[:, None]
-        anchors = indices([each.anchor for each in alternates], device)[:, None]
+            return torch.ones((len(firsts), bins.shape[1]), dtype=torch.bool, device=device)
+        lengths = indices(list(sizes), device)[:, None]
+        anchors = indices(list(firsts), device)[:, None]
         start = anchors - self._first_base
         # An insertion has no reference base; it lies between two, and its score on the left one.
         low = torch.where(lengths == 0, start - 1, start) - self.mask.distance
