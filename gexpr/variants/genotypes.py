@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -238,7 +239,8 @@ class Genotypes:
             reader = cyvcf2.VCF(source.stored, samples=list(self.samples))
         except Exception as error:
             raise fault(len(source.header), error) from None
-        known = set(source.contig_lengths) | set(reader.seqnames)
+        lines = [re.match(r"##contig=<.*?\bID=([^,>]+)", line) for line in source.header]
+        known = {line.group(1) for line in lines if line}
         order = [reader.samples.index(name) for name in self.samples]
         try:
             for record in source.records():
