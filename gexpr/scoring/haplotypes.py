@@ -23,21 +23,19 @@ from gexpr.scoring.predictor import Predictor
 from gexpr.scoring.prefetch import prefetch
 from gexpr.variants.genotypes import Background, Edit, Genotypes, reference_end
 
-KINDS = {"": "single", "_marginal": "marginal", "_joint": "joint"}
-"""What stands behind a statistic's name -> which effect it is."""
 KIND_MEANINGS = {
     "": "the reference without and with this allele",
     "_marginal": "the haplotype without and with this allele",
     "_joint": "the reference and the haplotype with all its alleles in the window",
 }
-"""What stands behind a statistic's name -> the r and a that are compared."""
+"""What stands behind a statistic's name -> the r and a that are compared: single, marginal, joint effect."""
 COLUMNS = {"sample": "text", "haplotype": "int", "n_variants": "int"}
 """Extra columns of phased scores, and their kinds."""
 
 
 def kind_names(statistics: Sequence[str]) -> tuple[str, ...]:
     """The tables of scores: every statistic of the single effect, then of the marginal and the joint one."""
-    return tuple(name + suffix for suffix in KINDS for name in statistics)
+    return tuple(name + suffix for suffix in KIND_MEANINGS for name in statistics)
 
 
 def edited_codes(reference: Codes, edits: Sequence[Edit], start: int, length: int) -> Codes:
@@ -302,7 +300,7 @@ class HaplotypeScorer(VariantScorer):
             if not np.isfinite(host).all():
                 bad = int(np.argmin(np.isfinite(host).all(axis=(0, 1, 3))))
                 self._not_finite(variants[jobs[bad].rows[0]])
-            for suffix, values in zip(KINDS, host, strict=True):
+            for suffix, values in zip(KIND_MEANINGS, host, strict=True):
                 if self.aggregate is not None:
                     values = self.aggregate(values)
                 for name, per_job in zip(self.statistics, values, strict=True):
