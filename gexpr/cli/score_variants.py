@@ -153,6 +153,17 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
     help="Longer alleles get the status too_long.",
 )
 @click.option(
+    "--phased",
+    is_flag=True,
+    help="One row for each allele, sample and haplotype: the allele's effect alone, on the haplotype that "
+    "carries it (STAT_marginal), and that of all the haplotype's alleles in the window (STAT_joint).",
+)
+@click.option(
+    "--samples",
+    metavar="S1,S2,...",
+    help="With --phased: the samples of VCF; not needed where it has one.",
+)
+@click.option(
     "--symbolic",
     is_flag=True,
     help="Score structural alleles too: <DEL>, <DUP> (in tandem) and <INV> by SVLEN or END, <INS> by its "
@@ -210,6 +221,8 @@ def command(
     dtype: str,
     long: bool,
     max_allele_length: int,
+    phased: bool,
+    samples: str | None,
     symbolic: bool,
     max_ref_mismatch: float,
     allow_unknown_contigs: bool,
@@ -244,6 +257,10 @@ def command(
     What alleles do to each gene's starts of transcription:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz --genes genes.bed.gz --gene-mask tss \\
           --gene-window 300,50 -o genes.tsv.gz variants.vcf.gz
+    What a sample's variants do together, and each on its own haplotype:
+      gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o haplotypes.tsv --phased \\
+          --samples W303 phased.vcf.gz
+
     A tenth of a large file, on each of ten machines that share a folder; then the output:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o all.h5 --shard 3/10 all.vcf.gz
       gexpr merge all.h5.run -o all.h5
@@ -294,6 +311,8 @@ def command(
         engine=engine,
         indel_shifts=indel_shifts,
         max_allele_length=max_allele_length,
+        phased=phased,
+        samples=tuple(filter(None, (name.strip() for name in (samples or "").split(",")))),
         symbolic=symbolic,
         max_ref_mismatch=max_ref_mismatch,
         allow_unknown_contigs=allow_unknown_contigs,

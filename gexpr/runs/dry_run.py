@@ -16,7 +16,7 @@ from gexpr.runs.control import RunOptions, claim, is_stream, planned, run_direct
 from gexpr.runs.directory import Manifest
 from gexpr.runs.predict import PredictOptions, PredictTask
 from gexpr.runs.score_outputs import check_annotatable, score_outputs
-from gexpr.runs.score_variants import ScoreOptions, ScoreTask
+from gexpr.runs.score_variants import ScoreOptions, ScoreTask, refuse_annotation, score_task
 from gexpr.runs.status import duration
 from gexpr.scoring.cost import estimated_seconds
 from gexpr.scoring.predictor import Predictor
@@ -59,6 +59,7 @@ def dry_run_scores(
         GexprError: what would stop the run before its first block.
     """
     outputs = score_outputs(output, options.format, options.long)
+    refuse_annotation(options, outputs)
     model, run = assign_devices(options.model, run)
     options = dataclasses.replace(options, model=model)
     inputs = input_files(vcf, fasta, model.checkpoint, options.contig_aliases)
@@ -67,7 +68,7 @@ def dry_run_scores(
     def make_task(spooled: str | None) -> ScoreTask:
         if outputs.annotate:
             check_annotatable(spooled or vcf, vcf)
-        return ScoreTask(spooled or vcf, vcf, fasta, options)
+        return score_task(spooled or vcf, vcf, fasta, options)
 
     with planned(make_task, output, run, vcf) as plan:
         task, manifest, finished = plan
@@ -81,10 +82,10 @@ def dry_run_scores(
             windows += number
             batches += math.ceil(number / size)
             text += sum(len(v.chrom) + len(v.id) + len(v.ref) + len(v.alt) + 20 for v in variants)
-        numbers = manifest.rows * len(opened.scorer.tracks) * len(options.statistics)
+        columns = len(opened.scorer.tracks) * len(manifest.content["statistics"])
+        numbers = manifest.rows * columns
         number_bytes = np.dtype(options.dtype).itemsize
         binary = text + numbers * number_bytes
-        columns = len(opened.scorer.tracks) * len(options.statistics)
         sizes = {
             "hdf5": binary,
             "tsv": text * (columns if options.long else 1) + numbers * _TEXT_NUMBER,

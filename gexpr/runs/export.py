@@ -17,6 +17,7 @@ from gexpr.results import Region
 from gexpr.runs.score_rows import ORDERS, Ranking, blocks_in, named_statistic
 from gexpr.scoring.tracks import Selection, name_places, places_named, select_tracks
 from gexpr.variants.alleles import STATUSES
+from gexpr.variants.genotypes import PHASED_STATUS_MEANINGS
 from gexpr.variants.vcf import VcfSource, open_vcf
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, check_outputs, output_format, refuse_existing, utf8
@@ -61,9 +62,10 @@ class ExportOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [status for status in self.statuses if status not in STATUSES]
+        known = *STATUSES, *PHASED_STATUS_MEANINGS
+        unknown = [status for status in self.statuses if status not in known]
         if unknown:
-            raise ConfigError(f"unknown status {unknown[0]!r} (known: {', '.join(STATUSES)})")
+            raise ConfigError(f"unknown status {unknown[0]!r} (known: {', '.join(known)})")
         if self.by not in ORDERS:
             raise ConfigError(f"the order must be one of {', '.join(ORDERS)}, not {self.by!r}")
         if self.min_abs is not None and not self.min_abs >= 0:

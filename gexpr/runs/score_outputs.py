@@ -31,14 +31,14 @@ COLUMNS = ("row", "line", "chrom", "pos", "id", "ref", "alt", "status")
 class StrongVariant(NamedTuple):
     """One of the alleles with the largest absolute score, with the track where it is largest.
 
-    ``gene`` is the name of the gene whose score it is, if it is one's.
+    ``of`` is the name of the gene, or the sample and haplotype, whose score it is, if it is one's.
     """
 
     variant: Variant
     track: Track
     statistic: str
     score: float
-    gene: str = ""
+    of: str = ""
 
 
 class ScoreOutputs(NamedTuple):
@@ -145,7 +145,11 @@ class ScoreSink:
         scores = {name: part.arrays[name] for name in self._arrays}
         for writer in self._writers:
             writer.write(variants, scores, {name: columns[name] for name in self._columns})
-        self._ranking.add(variants, scores)
+        owners = None
+        if {"sample", "haplotype"} <= set(self._columns):
+            pairs = zip(columns["sample"], columns["haplotype"], strict=True)
+            owners = [f"{sample} haplotype {haplotype}" for sample, haplotype in pairs]
+        self._ranking.add(variants, scores, owners)
 
     def finish(self) -> None:
         """Complete the outputs and bring them to the disk, still without their names."""
@@ -186,13 +190,14 @@ def score_schema(manifest: Manifest) -> ScoreSchema:
     content = manifest.content
     statistics = tuple(content["statistics"])
     attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
+    columns = dict(content.get("columns", {}))
     return ScoreSchema(
         tracks=unpack_tracks(content["tracks"]),
         statistics=statistics,
         attributes={**attributes, "contig_aliases": content["contig_aliases"]},
         dtype=manifest.fingerprint["dtype"],
-        definitions=_definitions(statistics, content.get("columns", {})),
-        columns=content.get("columns", {}),
+        definitions=content.get("definitions") or _definitions(statistics, columns),
+        columns=columns,
         profile=content.get("profile", 0),
     )
 
@@ -226,12 +231,12 @@ class Ranking:
         self,
         variants: Sequence[Variant],
         scores: Mapping[str, NDArray[np.floating]],
-        genes: Sequence[str] | None = None,
+        owners: Sequence[str] | None = None,
     ) -> None:
-        """Take in the rows of a block: each one's variant, scores and, if it has one, gene."""
+        """Take in the rows of a block: each one's variant, scores and, if need be, whose they are."""
         for row, track, score in strongest(scores, self._statistic, self._size):
-            gene = "" if genes is None else genes[row]
-            entry = StrongVariant(variants[row], self._tracks[track], self._statistic, score, gene)
+            owner = "" if owners is None else owners[row]
+            entry = StrongVariant(variants[row], self._tracks[track], self._statistic, score, owner)
             # Earlier rows win ties; the records themselves are never compared.
             self._added += 1
             heapq.heappush(self._kept, (abs(score), -variants[row].row, -self._added, entry))

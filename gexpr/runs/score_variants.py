@@ -92,6 +92,9 @@ class ScoreOptions(TaskOptions):
         gene_mask: which bins are a gene's.
         background: a file that ``gexpr background`` made, or ``auto`` for the checkpoint's own: scores are
             also ranked among its.
+        phased: score alleles on the haplotypes of ``samples``, with the other alleles these carry; see
+            :mod:`gexpr.scoring.haplotypes`.
+        samples: names of samples of the VCF; empty is the only one.
         profile: bins around each variant whose predictions, of both alleles, are written too; HDF5 only.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
@@ -118,6 +121,8 @@ class ScoreOptions(TaskOptions):
     genes: str | None = None
     gene_mask: GeneMask = EXONS
     background: str | None = None
+    phased: bool = False
+    samples: tuple[str, ...] = ()
     profile: int | None = None
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
@@ -141,6 +146,18 @@ class ScoreOptions(TaskOptions):
             raise ConfigError(f"average must be one of {', '.join(AVERAGES)}, not {self.average!r}")
         if self.aggregate is not None and self.aggregate not in AGGREGATES:
             raise ConfigError(f"aggregate must be one of {', '.join(AGGREGATES)}, not {self.aggregate!r}")
+        if self.samples and not self.phased:
+            raise ConfigError("--samples names the samples whose haplotypes are scored; add --phased")
+        if self.phased:
+            given = {
+                "--genes": self.genes is not None,
+                "--background": self.background is not None,
+                "--profiles": self.profile is not None,
+                "--symbolic": self.symbolic,
+                "--indel-shifts": self.indel_shifts > 1,
+            }
+            for name in (name for name, is_given in given.items() if is_given):
+                raise ConfigError(f"{name} is not available with --phased; leave out one of them")
         if self.genes is not None and self.mask != ALL_BINS:
             raise ConfigError(f"--genes chooses the bins itself; leave out --mask {self.mask}")
         if self.genes is not None and self.aggregate is not None:
@@ -176,6 +193,7 @@ class ScoreSummary(NamedTuple):
     seconds: float
     strongest: list[StrongVariant]
     gene_rows: int | None = None
+    haplotypes: bool = False
 
     @property
     def rate(self) -> float:
@@ -406,7 +424,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         if opened.genes is not None:
             return self._compute_genes(opened, opened.genes, variants, advance)
         scores = opened.scorer.score(variants, advance)
-        columns = {name: [getattr(variant, name) for variant in variants] for name in COLUMNS}
+        columns = self._columns(opened, variants)
         if opened.ranker is not None:
             quantiles = opened.ranker(scores)
             columns |= summary_columns(quantiles[opened.ranker.names[0]], opened.scorer.tracks)
@@ -418,6 +436,10 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             },
             {"columns": columns, BATCH_SIZE: opened.predictor.used_batch_size},
         )
+
+    def _columns(self, opened: _Opened, variants: Sequence[Variant]) -> dict[str, list[Any]]:
+        """What a part says of its rows."""
+        return {name: [getattr(variant, name) for variant in variants] for name in COLUMNS}
 
     def _compute_genes(
         self, opened: _Opened, index: GeneIndex, variants: list[Variant], advance: Advance | None
@@ -442,6 +464,25 @@ def describe_aggregate(scorer: VariantScorer | IndelShiftScorer) -> dict[str, An
     if scorer.aggregate is None:
         return {"aggregate": "none"}
     return {"aggregate": scorer.aggregate.by, "aggregate_sha256": scorer.aggregate.sha256}
+
+
+def score_task(path: str, label: str, fasta: str, options: ScoreOptions) -> ScoreTask:
+    """The task for some options; arguments as for :class:`ScoreTask`."""
+    if options.phased:
+        # It is built on this module.
+        from gexpr.runs.phased import PhasedScoreTask
+
+        return PhasedScoreTask(path, label, fasta, options)
+    return ScoreTask(path, label, fasta, options)
+
+
+def refuse_annotation(options: ScoreOptions, outputs: ScoreOutputs) -> None:
+    """Raise ConfigError when scores that have several rows an allele were to go into a VCF."""
+    if options.phased and outputs.annotate:
+        raise ConfigError(
+            "--phased gives a row for each haplotype, for which a VCF's INFO has no place; "
+            "write HDF5, TSV or Parquet"
+        )
 
 
 def score_variants(
@@ -475,6 +516,7 @@ def score_variants(
     of_genes = options.genes is not None
     outputs = (gene_outputs if of_genes else score_outputs)(output, options.format, options.long)
     outputs.check_profile(options.profile)
+    refuse_annotation(options, outputs)
     model, run = assign_devices(options.model, run or RunOptions())
     options = dataclasses.replace(options, model=model)
     stored = vcf
@@ -484,7 +526,7 @@ def score_variants(
         stored = spooled or vcf
         if outputs.annotate:
             check_annotatable(stored, vcf)
-        return ScoreTask(stored, vcf, fasta, options)
+        return score_task(stored, vcf, fasta, options)
 
     def open_sink(claimed: Sequence[AtomicOutput], manifest: Manifest) -> ScoreSink | GeneSink:
         if of_genes:
@@ -525,10 +567,11 @@ def finish(outcome: Outcome, outputs: ScoreOutputs, *, strict: bool = False) -> 
         seconds=outcome.seconds,
         strongest=outcome.sink.strongest,
         gene_rows=outcome.sink.rows if isinstance(outcome.sink, GeneSink) else None,
+        haplotypes="phased" in outcome.manifest.fingerprint,
     )
     for line in summary_lines(summary):
         logs.info(line)
-    unscored = summary.alleles - summary.scored
+    unscored = summary.alleles - summary.scored - summary.by_status.get("not_carried", 0)
     if strict and unscored:
         files = _files(outputs.paths)
         what = f"the output {files[0]} is" if len(files) == 1 else "the output is"
@@ -546,10 +589,10 @@ def summary_lines(summary: ScoreSummary) -> list[str]:
     if summary.computed:
         part = "" if summary.computed == summary.alleles else f"; {summary.computed:,} of them now"
         here = f"{part} in {summary.seconds:,.1f} s ({summary.rate:,.1f} a second)"
-    lines = [
-        f"{count(summary.alleles, 'allele')} of {count(summary.records, 'record')} read, "
-        f"{summary.scored:,} scored{here}"
-    ]
+    what = count(summary.alleles, "allele")
+    if summary.haplotypes:
+        what = count(summary.alleles, "row", "rows") + " (alleles on haplotypes)"
+    lines = [f"{what} of {count(summary.records, 'record')} read, {summary.scored:,} scored{here}"]
     unscored = {status: n for status, n in summary.by_status.items() if status != "ok"}
     if unscored:
         lines.append("not scored: " + ", ".join(f"{status} {n:,}" for status, n in unscored.items()))
@@ -564,7 +607,7 @@ def summary_lines(summary: ScoreSummary) -> list[str]:
                 f"  {entry.variant.chrom}:{entry.variant.pos}",
                 f"{_short(entry.variant.ref)}>{_short(entry.variant.alt)}",
                 entry.variant.id,
-                *([entry.gene] if summary.gene_rows is not None else []),
+                *([entry.of] if summary.haplotypes or summary.gene_rows is not None else []),
                 f"{entry.score:+.3f}",
                 entry.track.label or entry.track.id,
             )
