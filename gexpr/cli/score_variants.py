@@ -253,7 +253,6 @@ def command(
     One column a cell type, from the tracks of one assay without those of a list:
       gexpr score-variants -c NET -f hg38.fa -o scores.h5 -t 'assay:DNASE,^@poor.txt' \\
           --aggregate celltype variants.vcf.gz
-
     What alleles do to each gene's starts of transcription:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz --genes genes.bed.gz --gene-mask tss \\
           --gene-window 300,50 -o genes.tsv.gz variants.vcf.gz
@@ -261,6 +260,7 @@ def command(
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o haplotypes.tsv --phased \\
           --samples W303 phased.vcf.gz
 
+    \b
     A tenth of a large file, on each of ten machines that share a folder; then the output:
       gexpr score-variants -c yeast-tss -f sacCer3.fa.gz -o all.h5 --shard 3/10 all.vcf.gz
       gexpr merge all.h5.run -o all.h5
