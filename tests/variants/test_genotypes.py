@@ -17,6 +17,7 @@ from gexpr.variants.genotypes import (
     CARRIED,
     MISSING,
     NOT_CARRIED,
+    PHASED_STATUS_MEANINGS,
     UNKNOWN,
     Background,
     Edit,
@@ -275,3 +276,10 @@ def test_reference_end() -> None:
     assert reference_end([Edit(15, "", "ACGT")], 10, 20) == 26
     assert reference_end([Edit(28, "", "ACGT"), Edit(29, "A", "")], 10, 20) == 28
     assert reference_end([Edit(30, "A", "")], 10, 20) == 30
+
+
+def test_the_documentation_lists_every_status_with_its_meaning() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "score-variants.md").read_text(encoding="utf-8")
+    section = page.partition("## Haplotypes")[2].partition("\n## ")[0]
+    rows = [line for line in section.partition("| status |")[2].splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{status}` | {meaning} |" for status, meaning in PHASED_STATUS_MEANINGS.items()]
