@@ -139,8 +139,8 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
     default=1,
     show_default=True,
     metavar="N",
-    help="Average insertions and deletions over N windows that start a part of a bin apart: less of what "
-    "merely moves against the model's bins, in N times the time.",
+    help="Average insertions and deletions over N windows at offsets within a bin: less of what merely moves "
+    "against the model's bins, in N times the time.",
 )
 @options.dtype
 @click.option("--long", is_flag=True, help="TSV with one line for each allele, track and statistic.")

@@ -59,7 +59,7 @@ from gexpr.scoring.definitions import (
 from gexpr.scoring.engine import PROFILE_START, FastaWindows, VariantScorer, allele_limit
 from gexpr.scoring.gene_masks import EXONS, GeneIndex, GeneMask
 from gexpr.scoring.genes import GeneCollector
-from gexpr.scoring.indels import IndelShiftScorer, indel_shifts, make_scorer
+from gexpr.scoring.indels import IndelShiftScorer, farthest, make_scorer
 from gexpr.scoring.predictor import Predictor
 from gexpr.variants.alleles import AlleleReader
 from gexpr.variants.preflight import scan
@@ -280,9 +280,9 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         options = self.options
         predictor = open_predictor(options.model)
         genome, contigs = self.open_genome()
-        shifts = indel_shifts(predictor.shifts, options.indel_shifts, predictor.bin_size)
         limit = min(
-            options.max_allele_length, allele_limit(predictor.with_shifts(shifts), options.window_rule)
+            options.max_allele_length,
+            allele_limit(farthest(predictor, options.indel_shifts), options.window_rule),
         )
 
         def scorer(predictor: Predictor) -> VariantScorer:

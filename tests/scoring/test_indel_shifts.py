@@ -9,10 +9,15 @@ from toy_models import BaseCounts, variant
 
 from gexpr.errors import ConfigError
 from gexpr.genome.fasta import Fasta
+from gexpr.genome.genes import Gene
 from gexpr.results import Variant
 from gexpr.scoring.engine import FastaWindows, VariantScorer
-from gexpr.scoring.indels import IndelShiftScorer, indel_shifts, make_scorer, offsets
+from gexpr.scoring.gene_masks import GeneIndex
+from gexpr.scoring.genes import GeneCollector
+from gexpr.scoring.indels import IndelShiftScorer, make_scorer, offsets
 from gexpr.scoring.predictor import Predictor
+
+GENE = Gene("g", "g", "chr1", "+", 994, 1010, ((994, 1010),), (994,), "", 1)
 
 
 class FirstBases(BaseCounts):
@@ -38,22 +43,26 @@ def alleles(sequence: str) -> list[Variant]:
     return [snv, insertion, refused._replace(row=2), deletion._replace(row=3)]
 
 
-def test_offsets_lie_a_part_of_a_bin_apart_around_zero() -> None:
-    assert offsets(1, 16) == (0,)
-    assert offsets(4, 16) == (-6, -2, 2, 6)
-    assert offsets(16, 16) == tuple(range(-8, 8))
+def test_offsets_are_multiples_of_the_change_of_length_within_half_a_bin() -> None:
+    assert offsets(1, 3, 16) == (0,)
+    assert offsets(4, 4, 16) == (-4, 0, 4, 8)
+    assert offsets(8, -4, 16) == (-4, 0, 4, 8)
+    assert offsets(3, 5, 16) == (-6, 0, 5)
+    assert offsets(4, 32, 16) == (0,)
+    assert offsets(16, 1, 16) == tuple(range(-7, 9))
     for size in (8, 16, 32, 128):
-        for count in (2, 3, 5, 8):
-            found = offsets(count, size)
-            assert len(set(found)) == count and -size / 2 <= found[0] and found[-1] <= size / 2
-            assert abs(sum(found)) <= 1.5 * count
-    assert indel_shifts((-1, 0, 1), 2, 16) == (-5, -4, -3, 3, 4, 5)
+        for moved in range(-size, size + 1):
+            for count in (2, 3, 8):
+                found = {each % size for each in offsets(count, moved, size)}
+                # Of the phases that the alternate is seen in, all but one at most are the reference's.
+                assert len({(each - moved) % size for each in found} - found) <= 1
+                assert len(found) <= count
 
 
 @pytest.mark.parametrize("count", [0, 17])
 def test_more_offsets_than_a_bin_has_bases_are_refused(count: int) -> None:
     with pytest.raises(ConfigError, match=f"from 1 to 16, the bases of a bin, not {count}"):
-        offsets(count, 16)
+        offsets(count, 3, 16)
 
 
 @pytest.mark.parametrize("average", ["predictions", "scores"])
@@ -65,29 +74,42 @@ def test_only_alleles_that_change_lengths_get_more_shifts(sequence, genome, aver
     several = make(genome, BaseCounts(), 4, **settings)
     assert isinstance(several, IndelShiftScorer)
     size = BaseCounts().bin_size
-    predictor = Predictor(BaseCounts(), batch_size=4, reverse_complement=False, shifts=offsets(4, size))
-    shifted = VariantScorer(predictor, FastaWindows(genome), **settings)
+
+    def shifted(moved: int, row: int) -> np.ndarray:
+        predictor = Predictor(
+            BaseCounts(), batch_size=4, reverse_complement=False, shifts=offsets(4, moved, size)
+        )
+        return VariantScorer(predictor, FastaWindows(genome), **settings).score([variants[row]])
+
     finished: list[int] = []
     found = several.score(variants, finished.append)
     assert sum(finished) == 3
     for name in settings["statistics"]:
         assert np.array_equal(found[name][0], plain.score(variants)[name][0])
-        assert np.array_equal(found[name][[1, 3]], shifted.score(variants)[name][[1, 3]])
+        assert np.array_equal(found[name][1], shifted(5, 1)[name][0])
+        assert np.array_equal(found[name][3], shifted(-3, 3)[name][0])
         assert np.isnan(found[name][2]).all()
     # The reference and the substitution; twice a reference and an alternate, four times each.
     assert several.sequence_count(variants) == 2 + 4 * 4
+    collected = GeneCollector(GeneIndex([GENE]), several.tracks, settings["statistics"])
+    several.collect_genes(variants, collected)
+    assert collected.block(variants).variant.tolist() == [0, 1]
 
 
-def test_what_only_moves_against_the_bins_is_averaged_away(sequence, genome) -> None:
-    """After one inserted base all is seen in another phase; over all phases little of it remains."""
-    model = FirstBases()
-    inserted = [variant(1000, "", base, row) for row, base in enumerate("ACGT")]
-    once = make(genome, model, 1, statistics=("D1",)).score(inserted)["D1"]
-    often = make(genome, model, model.bin_size, statistics=("D1",)).score(inserted)["D1"]
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_what_only_moves_against_the_bins_is_averaged_away(sequence, genome, size) -> None:
+    """Behind an insertion all is seen in another phase; over all phases next to nothing of it remains."""
+    model = FirstBases(context_length=512, target_length=112)
+    inserted = [variant(1000, "", base * size, row) for row, base in enumerate("ACGT")]
+    once, twice, often = (
+        make(genome, model, count, statistics=("D1",)).score(inserted)["D1"].mean()
+        for count in (1, 2, model.bin_size)
+    )
     # D1 of single windows counts every bin whose first base is another one now.
-    assert once.mean() > 5 * often.mean()
-    spread = make(genome, model, 2, statistics=("D1",)).score(inserted)["D1"]
-    assert once.mean() > spread.mean() > often.mean()
+    assert once > twice and once > 2 * often
+    if size == 2:
+        # Two offsets are all that bins of four bases need.
+        assert twice == pytest.approx(often)
 
 
 def test_a_predictor_with_other_shifts_shares_the_model_and_the_count_of_its_work(sequence, genome) -> None:
