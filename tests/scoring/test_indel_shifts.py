@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_models import BaseCounts, variant
+from toy_models import BaseCounts, variant, write_fasta
 
+from gexpr import checkpoints
 from gexpr.errors import ConfigError
+from gexpr.genome.examples import resolve_fasta
 from gexpr.genome.fasta import Fasta
 from gexpr.genome.genes import Gene
 from gexpr.results import Variant
@@ -124,3 +126,29 @@ def test_a_predictor_with_other_shifts_shares_the_model_and_the_count_of_its_wor
         predictor.with_shifts((1, 1))
     with pytest.raises(ConfigError, match="too large"):
         predictor.with_shifts((10_000,))
+
+
+def test_an_insertion_into_shuffled_sequence_scores_near_nothing(tmp_path) -> None:
+    """The packaged model: four bases more in a sequence that means nothing, seen against the bins."""
+    model = checkpoints.load("yeast-tss")
+    length, number = 2 * model.context_length, 4
+    draw = np.random.default_rng(1)
+    genome = Fasta(resolve_fasta("example"))
+    contigs = {}
+    for each in range(number):
+        start = int(draw.integers(0, genome.lengths["chrI"] - length))
+        bases = np.array(list(genome.fetch("chrI", start, start + length)))
+        draw.shuffle(bases)
+        contigs[f"shuffled{each}"] = "".join(bases)
+    shuffled = Fasta(write_fasta(tmp_path / "s.fa", contigs), tmp_path)
+    inserted = [
+        variant(length // 2, "", "".join(draw.choice(list("ACGT"), 4)), row, name)
+        for row, name in enumerate(contigs)
+    ]
+    found = {}
+    for count in (1, 4):
+        predictor = Predictor(model, batch_size=4, reverse_complement=False)
+        scorer = make_scorer(predictor, count, lambda each: VariantScorer(each, FastaWindows(shuffled)))
+        found[count] = float(np.abs(scorer.score(inserted)["logFC"]).mean())
+    assert found[4] < 0.03
+    assert found[4] < found[1] / 3
