@@ -415,7 +415,8 @@ class HaplotypeScorer(VariantScorer):
         return torch.stack(kinds)
 
 
-_MOST_KNOWN = 1 << 16
+_MOST_KNOWN = 1 << 12
+"""Haplotypes around alleles that are remembered: as many as a block has rows."""
 
 
 def _edit(variant: Variant) -> Edit:

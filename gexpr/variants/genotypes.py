@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -41,6 +42,8 @@ _DEFAULT_SET = -2
 """Phase set of phased calls that name none."""
 _NO_CALL, _NO_ALLELE = -1, -2
 _MISSING_INTEGER = -(2**31)
+_MOST_KNOWN = 4096
+"""Different calls of records that are remembered."""
 _HARMLESS = ("ref_equals_alt", "star_allele", "contig_not_in_fasta")
 """Alleles that change nothing: a ``*`` stands where a deletion, a record of its own, took the base."""
 
@@ -105,16 +108,10 @@ def reference_end(edits: Sequence[Edit], start: int, length: int) -> int:
         start: of the sequence, on the reference.
         length: bases of the sequence.
     """
-    here, left = start, length
-    for edit in edits:
-        before = edit.start - here
-        if before >= left:
-            break
-        left -= before + len(edit.alt)
-        here = edit.end
-        if left <= 0:
-            return here
-    return here + left
+    starts, ends, sizes = (
+        np.array([(each.start, each.end, len(each.alt)) for each in edits], dtype=np.int64).reshape(-1, 3).T
+    )
+    return _sequence_end(starts, ends, sizes, start, length)
 
 
 def overlap(edits: Sequence[Edit]) -> bool:
@@ -131,10 +128,14 @@ def _order(edit: Edit) -> tuple[int, int, str, str]:
 
 
 class _Contig(NamedTuple):
-    """Alleles of a contig that any chosen sample may carry, by start; ``places`` are theirs in the tables."""
+    """Alleles of a contig that any chosen sample may carry, by start; ``places`` are theirs in the table.
+
+    ``ends`` and ``sizes``: behind the last base of ``ref``, and bases of ``alt``.
+    """
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    sizes: NDArray[np.int64]
     places: NDArray[np.int64]
     longest: int
 
@@ -190,23 +191,28 @@ class Genotypes:
         source, reader, samples = self._source, self._reader, self.samples
         left_out: Counter[str] = Counter()
         edits: list[Edit] = []
-        rows: list[int] = []
-        states: list[NDArray[np.int8]] = []
-        sets: list[NDArray[np.int64]] = []
+        # Genomes have millions of alleles: an array for each would take many times the space.
+        rows, states, sets = array("q"), bytearray(), bytearray()
         by_contig: dict[str, list[int]] = {}
+        known: dict[tuple[bytes, int, int], list[_Allele]] = {}
         row = 0
         for record, calls in self._records(source):
             first, row = row, row + len(record.alts)
-            found = None if calls is None else self._calls(calls, record, source)
-            if found is not None and not (found.first.any() or found.second.any()):
-                continue
+            key = b"", 0, len(record.alts)
+            if calls is not None:
+                key = calls.numbers.tobytes(), calls.numbers.shape[1], len(record.alts)
+            found = known.get(key)
+            if found is None or (calls is not None and calls.sets is not None):
+                found = self._alleles(calls, record, source)
+                if calls is None or calls.sets is None:
+                    # The calls of a few samples are the same again and again.
+                    if len(known) >= _MOST_KNOWN:
+                        known.clear()
+                    known[key] = found
             variants = None
-            for number in range(len(record.alts)):
-                state = _all_missing(len(samples)) if found is None else found.states(number + 1)
-                if not state.any():
-                    continue
+            for number, state, phase_sets, shown in found:
                 edit = Edit(-1, "", "")
-                if ((state == CARRIED) | (state == UNKNOWN)).any():
+                if shown:
                     variants = variants or reader.split(record, first)
                     variant = variants[number]
                     if variant.ok:
@@ -215,14 +221,14 @@ class Genotypes:
                     elif variant.status not in _HARMLESS:
                         left_out[variant.status] += 1
                 rows.append(first + number)
-                states.append(state)
-                sets.append(np.full(len(samples), _NO_SET) if found is None else found.sets)
+                states += state
+                sets += phase_sets
                 edits.append(edit)
         return _Table(
             np.array(rows, dtype=np.int64),
             edits,
-            np.array(states, dtype=np.int8).reshape(-1, len(samples), 2),
-            np.array(sets, dtype=np.int64).reshape(-1, len(samples)),
+            np.frombuffer(states, dtype=np.int8).reshape(-1, len(samples), 2),
+            np.frombuffer(sets, dtype=np.int64).reshape(-1, len(samples)),
             {name: _contig(edits, places) for name, places in by_contig.items()},
             left_out,
         )
@@ -260,8 +266,20 @@ class Genotypes:
             reader.close()
         source.check_unchanged()
 
+    def _alleles(self, view: _View | None, record: VcfRecord, source: VcfSource) -> list[_Allele]:
+        """What a record's calls say of its alleles, but for those that all samples lack."""
+        size, found = len(self.samples), []
+        calls = None if view is None else self._calls(view, record, source)
+        for number in range(len(record.alts)):
+            states = np.full((size, 2), MISSING, dtype=np.int8) if calls is None else calls.states(number + 1)
+            if states.any():
+                sets = np.full(size, _NO_SET) if calls is None else calls.sets
+                shown = bool(((states == CARRIED) | (states == UNKNOWN)).any())
+                found.append(_Allele(number, states.tobytes(), sets.astype(np.int64).tobytes(), shown))
+        return found
+
     def _calls(self, view: _View, record: VcfRecord, source: VcfSource) -> _Calls:
-        alleles = view.alleles
+        alleles, phased = view.numbers[:, :-1].astype(np.int64), view.numbers[:, -1] == 1
         extra = alleles[:, 2:]
         if (extra != _NO_ALLELE).any():
             sample = int((extra != _NO_ALLELE).any(axis=1).argmax())
@@ -285,8 +303,8 @@ class Genotypes:
         # A lone "." may stand for any number of alleles.
         second = np.where(haploid & (first == _NO_CALL), _NO_CALL, second)
         het = (first != second) & ~haploid
-        sets = np.where(het & view.phased, self._phase_sets(view.sets, len(first)), _NO_SET)
-        return _Calls(first, second, het & ~view.phased, sets)
+        sets = np.where(het & phased, self._phase_sets(view.sets, len(first)), _NO_SET)
+        return _Calls(first, second, het & ~phased, sets)
 
     def _phase_sets(self, values: Any, samples: int) -> NDArray[np.int64]:
         if values is None:
@@ -335,37 +353,69 @@ class Genotypes:
         end = start + length
         while True:
             high = int(np.searchsorted(found.starts, end))
-            touching = (found.ends[low:high] > start) | (found.starts[low:high] >= start)
-            places = found.places[low:high][touching]
-            carried = places[table.states[places, sample, haplotype] == CARRIED]
-            edits = sorted({table.edits[place] for place in carried.tolist()} | {edit}, key=_order)
-            inside = [cut for each in edits if (cut := _cut(each, start)) is not None]
-            needed = reference_end(inside, start, length)
+            near = np.arange(low, high)[(found.ends[low:high] > start) | (found.starts[low:high] >= start)]
+            carried = near[table.states[found.places[near], sample, haplotype] == CARRIED]
+            starts, ends, sizes = found.starts[carried], found.ends[carried], found.sizes[carried]
+            needed = _sequence_end(starts, ends, sizes, start, length)
             if needed <= end:
                 break
             # Deletions draw bases into the window, and alleles with them.
             end = needed
+        places = found.places[near]
         states = table.states[places, sample]
         known = (states == CARRIED).any(axis=1)
-        sets = {int(each) for each in table.sets[places[known], sample]} | {int(table.sets[own, sample])}
+        sets = {*np.unique(table.sets[places[known], sample]).tolist(), int(table.sets[own, sample])}
         if (states == UNKNOWN).any() or len(sets - {_NO_SET}) > 1:
             return Background("unphased_neighbor")
-        if len(inside) < len(edits) or overlap(inside):
-            return Background("haplotype_conflict")
-        return Background("ok", tuple(each for each in inside if each != edit))
+        edits = [table.edits[place] for place in found.places[carried].tolist()]
+        if (starts[1:] < ends[:-1]).any() or ((starts[1:] == starts[:-1]) & (ends[1:] == starts[:-1])).any():
+            # It may be one allele in two records.
+            edits = list(dict.fromkeys(edits))
+            if overlap(edits):
+                return Background("haplotype_conflict")
+        if edits[0].start < start:
+            cut = _cut(edits[0], start)
+            if cut is None:
+                return Background("haplotype_conflict")
+            edits[0] = cut
+        return Background("ok", tuple(each for each in edits if each != edit))
+
+
+def _sequence_end(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], sizes: NDArray[np.int64], start: int, length: int
+) -> int:
+    """As :func:`reference_end`, of sorted alleles of which the first may begin before ``start``."""
+    changes = sizes - (ends - starts)
+    if not changes.any():
+        return start + length
+    first = np.maximum(starts, start)
+    at = first - start + np.cumsum(changes) - changes
+    inside = np.flatnonzero(at < length)
+    if not len(inside):
+        return start + length
+    last = int(inside[-1])
+    return int(ends[last]) + max(0, length - int(at[last] + sizes[last] - first[last] + starts[last]))
+
+
+class _Allele(NamedTuple):
+    """An allele of a record as the table holds it; ``shown``: a haplotype may carry it."""
+
+    number: int
+    states: bytes
+    sets: bytes
+    shown: bool
 
 
 class _View(NamedTuple):
-    """Calls of a record: alleles (samples, ploidy), whether phased (samples,), and phase sets, if any."""
+    """Calls of a record, (samples, ploidy + 1): alleles and whether phased; and phase sets, if any."""
 
-    alleles: NDArray[np.int64]
-    phased: NDArray[np.bool_]
+    numbers: NDArray[np.integer]
     sets: Any
 
 
 def _view(view: Any, order: Sequence[int]) -> _View | None:
     try:
-        calls = np.asarray(view.genotype.array(), dtype=np.int64)[order]
+        calls = np.asarray(view.genotype.array())[order]
     except Exception:
         if "GT" in (view.FORMAT or ()):
             raise
@@ -377,7 +427,7 @@ def _view(view: Any, order: Sequence[int]) -> _View | None:
             sets = [
                 values[place] if isinstance(values[place], str) else int(values[place][0]) for place in order
             ]
-    return _View(calls[:, :-1], calls[:, -1] == 1, sets)
+    return _View(calls, sets)
 
 
 class _Calls(NamedTuple):
@@ -401,11 +451,8 @@ def _contig(edits: Sequence[Edit], places: list[int]) -> _Contig:
     places.sort(key=lambda place: _order(edits[place]))
     starts = np.array([edits[place].start for place in places], dtype=np.int64)
     ends = np.array([edits[place].end for place in places], dtype=np.int64)
-    return _Contig(starts, ends, np.array(places, dtype=np.int64), int((ends - starts).max()))
-
-
-def _all_missing(samples: int) -> NDArray[np.int8]:
-    return np.full((samples, 2), MISSING, dtype=np.int8)
+    sizes = np.array([len(edits[place].alt) for place in places], dtype=np.int64)
+    return _Contig(starts, ends, sizes, np.array(places, dtype=np.int64), int((ends - starts).max()))
 
 
 def _cut(edit: Edit, start: int) -> Edit | None:
