@@ -25,13 +25,17 @@ _READ_ROWS = 4096
 
 
 class Ranked(NamedTuple):
-    """One place of a ranking; ``rank`` counts from 1, ``score`` is of the file's number type."""
+    """One place of a ranking; ``rank`` counts from 1, ``score`` is of the file's number type.
+
+    ``extra`` are the row's extra columns, such as a sample: pairs of name and value.
+    """
 
     rank: int
     track: Track
     statistic: str
     score: np.floating
     variant: Variant
+    extra: tuple[tuple[str, str | int | float], ...] = ()
 
 
 class Ranking:
@@ -112,7 +116,7 @@ class Ranking:
 
 
 def write_ranked(ranked: Sequence[Ranked], output: str, *, force: bool = False) -> None:
-    """Write rankings as TSV: rank, track, statistic, score, and the allele.
+    """Write rankings as TSV: rank, track, statistic, score, the allele, and the file's extra columns.
 
     Args:
         ranked: in the order of the lines.
@@ -122,17 +126,22 @@ def write_ranked(ranked: Sequence[Ranked], output: str, *, force: bool = False) 
     Raises:
         GexprError: it cannot be written.
     """
-    header = ("rank", "track_id", "track_label", "statistic", "score", "chrom", "pos", "id", "ref", "alt")
+    header = ["rank", "track_id", "track_label", "statistic", "score", "chrom", "pos", "id", "ref", "alt"]
+    header += [name for name, _ in ranked[0].extra] if ranked else []
     with AtomicOutput(output, force=force) as claimed:
         text = TextFile(claimed)
         text.lines(["\t".join(header)])
         for each in ranked:
             allele = each.variant
-            fields = (str(each.rank), each.track.id, each.track.label, each.statistic, str(each.score))
-            text.lines(
-                ["\t".join((*fields, allele.chrom, str(allele.pos), allele.id, allele.ref, allele.alt))]
-            )
+            fields = [str(each.rank), each.track.id, each.track.label, each.statistic, str(each.score)]
+            fields += [allele.chrom, str(allele.pos), allele.id, allele.ref, allele.alt]
+            text.lines(["\t".join([*fields, *(_text(value) for _, value in each.extra)])])
         text.commit()
+
+
+def _text(value: str | int | float) -> str:
+    # Numbers of files are float32: as many digits as these have.
+    return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
 def named_statistic(file: ScoreFile, name: str | None) -> str:
@@ -171,15 +180,20 @@ def blocks_in(
         raise InputError(f"no row lies on {', '.join(missing[:5])}; its contigs are {names}", path=file.path)
 
 
-def read_variants(file: ScoreFile, rows: NDArray[np.int64]) -> dict[int, Variant]:
-    """The alleles of some rows, by row."""
+def read_variants(
+    file: ScoreFile, rows: NDArray[np.int64]
+) -> dict[int, tuple[Variant, tuple[tuple[str, str | int | float], ...]]]:
+    """The alleles and extra columns of some rows, by row."""
     wanted = np.unique(rows)
-    found: dict[int, Variant] = {}
+    found = {}
     for number in np.unique(wanted // _READ_ROWS).tolist():
         start, end = number * _READ_ROWS, min(file.rows, (number + 1) * _READ_ROWS)
         low, high = np.searchsorted(wanted, (start, end))
         variants = file.variants(start, end)
-        found.update((row, variants[row - start]) for row in wanted[low:high].tolist())
+        extra = file.extra(start, end)
+        for row in wanted[low:high].tolist():
+            values = tuple((name, column[row - start]) for name, column in extra.items())
+            found[row] = variants[row - start], values
     return found
 
 
@@ -232,5 +246,5 @@ def strongest_rows(
                 if row >= 0:
                     column = columns[int(ranking.marks[rank, place]) if overall else place]
                     score = ranking.scores[rank, place].astype(file.dtype)
-                    found.append(Ranked(rank + 1, file.tracks[column], name, score, variants[row]))
+                    found.append(Ranked(rank + 1, file.tracks[column], name, score, *variants[row]))
         return found

@@ -13,6 +13,7 @@ import pytest
 from gexpr.errors import ConfigError, InputError
 from gexpr.results import Track, Variant
 from gexpr.runs.export import ExportOptions, export_scores
+from gexpr.runs.score_rows import strongest_rows, write_ranked
 from gexpr.writers.output import AtomicOutput
 from gexpr.writers.score_file import ScoreFile
 from gexpr.writers.scores import ScoreSchema, open_writer
@@ -101,6 +102,11 @@ def test_they_come_back_and_are_exported(tmp_path: Path) -> None:
     export_scores(str(path), str(tmp_path / "top.tsv"), ExportOptions(top=1, tracks="wt"))
     lines = (tmp_path / "top.tsv").read_text().splitlines()
     row = int(np.abs(VALUES["logFC"][:, 0]).argmax())
+    write_ranked(strongest_rows(str(path), count=1, tracks="wt"), str(tmp_path / "ranked.tsv"))
+    ranked = [line.split("\t") for line in (tmp_path / "ranked.tsv").read_text().splitlines()]
+    assert ranked[0][10:] == list(COLUMNS) and ranked[1][7] == f"rs{row}"
+    assert ranked[1][10:12] == [COLUMNS["sample"][row], str(COLUMNS["haplotype"][row])]
+    assert ranked[1][12] == str(np.float32(COLUMNS["share"][row]))
     assert lines[1].split("\t")[5:8] == ["ok", COLUMNS["sample"][row], str(COLUMNS["haplotype"][row])]
 
 
