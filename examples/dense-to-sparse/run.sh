@@ -25,12 +25,7 @@ evaluate runs/dense/checkpoint dense
 gexpr train tune.yaml -o runs/dense_tuned --threads 1 --init runs/dense/checkpoint --train-only attention
 evaluate runs/dense_tuned/checkpoint dense_tuned
 
-for pattern in "32 2" "16 0"; do
-    read -r block random <<<"$pattern"
-    name=sparse_${block}_$random
-    [ -d "$name" ] || gexpr convert gexpr runs/dense/checkpoint --attention bigbird \
-        --block-size "$block" --random-blocks "$random" -o "$name"
-    evaluate "$name" "$name"
-    gexpr train tune.yaml -o "runs/$name" --threads 1 --init "$name" --train-only attention
-    evaluate "runs/$name/checkpoint" "${name}_tuned"
-done
+[ -d sparse ] || gexpr convert gexpr runs/dense/checkpoint --attention bigbird --block-size 32 --random-blocks 2 -o sparse
+evaluate sparse sparse
+gexpr train tune.yaml -o runs/sparse_tuned --threads 1 --init sparse --train-only attention
+evaluate runs/sparse_tuned/checkpoint sparse_tuned

@@ -8,10 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError
-from gexpr.results import Variant
-from gexpr.runs.common import BatchSizes, unpack_tracks
 from gexpr.runs.directory import Manifest
-from gexpr.runs.score_outputs import COLUMNS, Ranking, ScoreOutputs, StrongVariant, score_schema
+from gexpr.runs.score_outputs import OutputsSink, ScoreOutputs, score_schema, variants_of
 from gexpr.writers.gene_scores import (
     SUFFIXES,
     GeneBlock,
@@ -61,7 +59,7 @@ def gene_part(
     return arrays, {"columns": columns, GENES: genes}
 
 
-class GeneSink:
+class GeneSink(OutputsSink[GeneScoreWriter]):
     """Makes the outputs of scores on genes from parts, and finds the strongest.
 
     Args:
@@ -76,50 +74,21 @@ class GeneSink:
     ) -> None:
         schema = score_schema(manifest)
         self._statistics = schema.statistics
-        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
-        self._writers: list[GeneScoreWriter] = []
-        try:
-            for each, format in zip(claimed, outputs.formats, strict=True):
-                self._writers.append(open_gene_writer(each, format, schema))
-        except BaseException:
-            self.discard()
-            raise
-        self._ranking = Ranking(schema.statistics[0], top, unpack_tracks(manifest.content["tracks"]))
         self.rows = 0
         """Pairs of a variant and a gene so far."""
+
+        def open(output: AtomicOutput, format: str) -> GeneScoreWriter:
+            return open_gene_writer(output, format, schema)
+
+        super().__init__(claimed, manifest, outputs, top, open)
 
     def add(self, part: Part) -> None:
         """Write the rows of the next part."""
         self._sizes.add(part)
-        columns = part.about["columns"]
-        variants = [
-            Variant(**dict(zip(COLUMNS, row, strict=True)))
-            for row in zip(*(columns[name] for name in COLUMNS), strict=True)
-        ]
+        variants = variants_of(part)
         block = unpack_genes(part.arrays, part.about[GENES], self._statistics)
         for writer in self._writers:
             writer.write(variants, block)
         self.rows += len(block.variant)
         names = [block.genes[number].name or block.genes[number].gene_id for number in block.gene]
         self._ranking.add([variants[row] for row in block.variant], block.scores, names)
-
-    def finish(self) -> None:
-        """Complete the outputs and bring them to the disk, still without their names."""
-        for writer in self._writers:
-            writer.annotate(self._sizes.attributes())
-            writer.finish()
-
-    def commit(self) -> None:
-        """Give the outputs their names."""
-        for writer in self._writers:
-            writer.commit()
-
-    def discard(self) -> None:
-        """Remove what is unfinished."""
-        for writer in self._writers:
-            writer.discard()
-
-    @property
-    def strongest(self) -> list[StrongVariant]:
-        """The largest absolute scores of the first statistic, one a variant and gene."""
-        return self._ranking.result()

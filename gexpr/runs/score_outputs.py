@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from gexpr.scoring.background import QUANTILE
 from gexpr.scoring.definitions import STATISTICS
 from gexpr.scoring.engine import strongest
 from gexpr.variants.vcf import VcfSource, open_vcf
+from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, output_format, output_names
 from gexpr.writers.parquet import need_pyarrow
 from gexpr.writers.parts import Part
@@ -95,7 +96,89 @@ def check_annotatable(path: str, label: str) -> None:
     next(open_vcf(path, label=label).lines(), None)
 
 
-class ScoreSink:
+Writer = TypeVar("Writer", bound="OutputWriter")
+
+
+class OutputWriter(Protocol):
+    """What every writer of scores does when all rows are written."""
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes that are known only at the end."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the file, still without its name."""
+        ...
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        ...
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        ...
+
+
+class OutputsSink(Generic[Writer]):
+    """Several outputs of one run, that appear together, and the strongest scores.
+
+    Args:
+        claimed: the claimed outputs.
+        manifest: the run's plan.
+        outputs: the same outputs' formats.
+        top: how many of the strongest scores to find.
+        open: opens the writer of an output in a format.
+    """
+
+    def __init__(
+        self,
+        claimed: Sequence[AtomicOutput],
+        manifest: Manifest,
+        outputs: ScoreOutputs,
+        top: int,
+        open: Callable[[AtomicOutput, str], Writer],
+    ) -> None:
+        content = manifest.content
+        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
+        self._ranking = Ranking(content["statistics"][0], top, unpack_tracks(content["tracks"]))
+        self._writers: list[Writer] = []
+        try:
+            for each, format in zip(claimed, outputs.formats, strict=True):
+                self._writers.append(open(each, format))
+        except BaseException:
+            self.discard()
+            raise
+
+    def finish(self) -> None:
+        """Complete the outputs and bring them to the disk, still without their names."""
+        for writer in self._writers:
+            writer.annotate(self._sizes.attributes())
+            writer.finish()
+
+    def commit(self) -> None:
+        """Give the outputs their names."""
+        for writer in self._writers:
+            writer.commit()
+
+    def discard(self) -> None:
+        """Remove what is unfinished."""
+        for writer in self._writers:
+            writer.discard()
+
+    @property
+    def strongest(self) -> list[StrongVariant]:
+        """The rows with the largest absolute score of the first statistic."""
+        return self._ranking.result()
+
+
+def variants_of(part: Part) -> list[Variant]:
+    """The variants of a part, one a row."""
+    columns = part.about["columns"]
+    rows = zip(*(columns[name] for name in COLUMNS), strict=True)
+    return [Variant(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+class ScoreSink(OutputsSink[ScoreWriter]):
     """Makes the outputs of scores from parts, and finds the strongest alleles.
 
     Args:
@@ -119,29 +202,19 @@ class ScoreSink:
         vcf: tuple[str, str] | None = None,
     ) -> None:
         schema = score_schema(manifest)
-        statistics, tracks = schema.statistics, schema.tracks
-        self._statistics = statistics
         self._columns = tuple(schema.columns)
-        self._arrays = (*statistics, *(PROFILES if schema.profile else ()))
-        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
+        self._arrays = (*schema.statistics, *(PROFILES if schema.profile else ()))
         source = _scored_vcf(vcf, manifest) if outputs.annotate and vcf is not None else None
-        self._writers: list[ScoreWriter] = []
-        try:
-            for each, format in zip(claimed, outputs.formats, strict=True):
-                self._writers.append(open_writer(each, format, schema, long=outputs.long, vcf=source))
-        except BaseException:
-            self.discard()
-            raise
-        self._ranking = Ranking(statistics[0], top, tracks)
+
+        def open(output: AtomicOutput, format: str) -> ScoreWriter:
+            return open_writer(output, format, schema, long=outputs.long, vcf=source)
+
+        super().__init__(claimed, manifest, outputs, top, open)
 
     def add(self, part: Part) -> None:
         """Write the rows of the next part."""
         self._sizes.add(part)
-        columns = part.about["columns"]
-        variants = [
-            Variant(**dict(zip(COLUMNS, row, strict=True)))
-            for row in zip(*(columns[name] for name in COLUMNS), strict=True)
-        ]
+        columns, variants = part.about["columns"], variants_of(part)
         scores = {name: part.arrays[name] for name in self._arrays}
         for writer in self._writers:
             writer.write(variants, scores, {name: columns[name] for name in self._columns})
@@ -150,27 +223,6 @@ class ScoreSink:
             pairs = zip(columns["sample"], columns["haplotype"], strict=True)
             owners = [f"{sample} haplotype {haplotype}" for sample, haplotype in pairs]
         self._ranking.add(variants, scores, owners)
-
-    def finish(self) -> None:
-        """Complete the outputs and bring them to the disk, still without their names."""
-        for writer in self._writers:
-            writer.annotate(self._sizes.attributes())
-            writer.finish()
-
-    def commit(self) -> None:
-        """Give the outputs their names."""
-        for writer in self._writers:
-            writer.commit()
-
-    def discard(self) -> None:
-        """Remove what is unfinished."""
-        for writer in self._writers:
-            writer.discard()
-
-    @property
-    def strongest(self) -> list[StrongVariant]:
-        """The alleles with the largest absolute score of the first statistic."""
-        return self._ranking.result()
 
 
 def _scored_vcf(vcf: tuple[str, str], manifest: Manifest) -> VcfSource:

@@ -407,7 +407,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "statistics": list(self._names(opened)),
             "tracks": pack_tracks(opened.scorer.tracks),
             **({"profile": options.profile} if options.profile is not None else {}),
-            **({"columns": SUMMARY_COLUMNS} if opened.ranker is not None else {}),
+            **({"columns": [*SUMMARY_COLUMNS.items()]} if opened.ranker is not None else {}),
             **({GENES: len(opened.placed.genes)} if opened.placed is not None else {}),
         }
 

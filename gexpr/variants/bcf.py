@@ -148,14 +148,7 @@ class BcfReader:
     def _typed(self, data: bytes, at: int, what: str) -> tuple[str, int]:
         """A typed value of a record as VCF writes it, and the position behind it."""
         try:
-            size, kind = data[at] >> 4, data[at] & 15
-            at += 1
-            if size == 15:
-                form, width = _INTEGERS[data[at] & 15]
-                if data[at] >> 4 != 1:
-                    raise KeyError
-                (size,) = struct.unpack_from(form, data, at + 1)
-                at += 1 + width
+            size, kind, at = _descriptor(data, at)
             if size < 0:
                 raise KeyError
             if kind in _INTEGERS:
@@ -180,14 +173,7 @@ class BcfReader:
     def _string(self, data: bytes, at: int, what: str) -> tuple[str, int]:
         """A typed string of a record and the position behind it."""
         try:
-            size, kind = data[at] >> 4, data[at] & 15
-            at += 1
-            if size == 15:
-                form, width = _INTEGERS[data[at] & 15]
-                if data[at] >> 4 != 1:
-                    raise KeyError
-                (size,) = struct.unpack_from(form, data, at + 1)
-                at += 1 + width
+            size, kind, at = _descriptor(data, at)
         except (IndexError, KeyError, struct.error):
             size, kind = -1, -1
         if size < 0 or (kind != 7 and size) or at + size > len(data):
@@ -196,6 +182,23 @@ class BcfReader:
         if b"\0" in text:
             self._fail(f"{what} has a NUL byte in ID, REF or ALT")
         return to_text(text), at + size
+
+
+def _descriptor(data: bytes, at: int) -> tuple[int, int, int]:
+    """Size and type of a typed value, and the position of its content.
+
+    Raises:
+        IndexError, KeyError, struct.error: it is malformed, or the data end in it.
+    """
+    size, kind = data[at] >> 4, data[at] & 15
+    at += 1
+    if size == 15:
+        form, width = _INTEGERS[data[at] & 15]
+        if data[at] >> 4 != 1:
+            raise KeyError
+        (size,) = struct.unpack_from(form, data, at + 1)
+        at += 1 + width
+    return size, kind, at
 
 
 def _keys(header: list[str]) -> dict[int, str]:

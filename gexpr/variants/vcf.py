@@ -158,7 +158,7 @@ class VcfSource:
         if self.format == "bcf":
             raise InputError(
                 "a BCF has no lines of text that could be annotated; give the VCF: "
-                "`bcftools view FILE.bcf | gexpr score-variants ... -`, or write a file by `bcftools view -Oz`",
+                "`bcftools view FILE.bcf | gexpr score-variants ... -`, or write one by `bcftools view -Oz`",
                 path=self.path,
             )
         with open_binary(self._stored, KIND) as handle:

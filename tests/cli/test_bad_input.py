@@ -132,7 +132,7 @@ def bgzip(content: bytes, path: Path) -> bytes:
     with open(path, "wb") as file:
         writer = BgzfFile(file)
         for start in range(0, len(content), 200):
-            writer._write_block(content[start : start + 200])
+            writer._submit(content[start : start + 200])
         writer.finish()
     return path.read_bytes()
 

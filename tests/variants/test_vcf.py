@@ -477,7 +477,7 @@ def test_what_is_written_is_read(
             target = io.BytesIO()
             writer = BgzfFile(target)
             for part in parts:
-                writer._write_block(part)
+                writer._submit(part)
             writer.finish()
             content = target.getvalue()
     path = tmp_path / "any.vcf"
