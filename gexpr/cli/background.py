@@ -10,7 +10,7 @@ import click
 from gexpr import logs
 from gexpr.cli import options
 from gexpr.genome.windows import WindowRule
-from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_max_offset, parse_statistics
+from gexpr.scoring.definitions import Mask
 
 
 @click.command("background")
@@ -30,28 +30,8 @@ from gexpr.scoring.definitions import AVERAGES, Mask, parse_mask, parse_max_offs
 )
 @click.option("--output", "-o", required=True, metavar="FILE.h5", help="Where to write the background.")
 @options.tracks
-@click.option(
-    "--stats",
-    default="logFC",
-    show_default=True,
-    metavar="LIST",
-    callback=options.parsed(parse_statistics),
-    help="Statistics, as in gexpr score-variants.",
-)
-@click.option("--pseudocount", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="C")
-@click.option(
-    "--mask", default="all", show_default=True, metavar="all|center:BP", callback=options.parsed(parse_mask)
-)
+@options.scores
 @options.prediction
-@click.option("--average", type=click.Choice(AVERAGES), default="predictions", show_default=True)
-@click.option(
-    "--max-offset",
-    "window_rule",
-    default="0",
-    show_default=True,
-    metavar="0|bin|BP",
-    callback=options.parsed(parse_max_offset),
-)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
 @options.force
 @options.quiet
@@ -68,6 +48,8 @@ def command(
     pseudocount: float,
     mask: Mask,
     average: str,
+    aggregate: str | None,
+    merge_strands: bool,
     window_rule: WindowRule,
     workers: int,
     force: bool,
@@ -118,11 +100,14 @@ def command(
             from gexpr.runs.score_variants import ScoreOptions
         stopper.check()
         scored = ScoreOptions(
-            model=ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction),
+            model=ModelOptions(
+                checkpoint=checkpoint, tracks=tracks, merge_strands=merge_strands, **prediction
+            ),
             statistics=stats,
             pseudocount=pseudocount,
             mask=mask,
             average=average,
+            aggregate=aggregate,
             window_rule=window_rule,
         )
         genome = resolve_fasta(fasta)

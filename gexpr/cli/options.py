@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import click
 
 from gexpr.errors import ConfigError
-from gexpr.scoring.definitions import PRECISIONS, parse_shifts
+from gexpr.scoring.definitions import (
+    AGGREGATES,
+    AVERAGES,
+    PRECISIONS,
+    parse_mask,
+    parse_max_offset,
+    parse_shifts,
+    parse_statistics,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Parse = Callable[[Any], Any]
@@ -181,6 +189,69 @@ def contig_aliases(function: Command) -> Command:
         help="Two tab-separated columns: a contig's name in the input and in the FASTA. 'chr' prefixes and "
         "names of the mitochondrion are matched without it.",
     )(function)
+
+
+def scores(function: Command) -> Command:
+    """What decides what a score is: from ``--stats`` to ``--max-offset``."""
+    decorators = (
+        click.option(
+            "--stats",
+            default="logFC",
+            show_default=True,
+            metavar="LIST",
+            callback=parsed(parse_statistics),
+            help="Statistics, separated by commas: logFC, SAD, logSAD, sqrtSAD, SAX, D1, D2, logD2, JS, "
+            "ACTIVE_SUM.",
+        ),
+        click.option(
+            "--pseudocount",
+            type=click.FloatRange(min=0),
+            default=1.0,
+            show_default=True,
+            metavar="C",
+            help="The c of logFC = log2(sum(alt) + c) - log2(sum(ref) + c).",
+        ),
+        click.option(
+            "--mask",
+            default="all",
+            show_default=True,
+            metavar="all|center:BP",
+            callback=parsed(parse_mask),
+            help="Score all output bins, or those within BP of the variant.",
+        ),
+        click.option(
+            "--average",
+            type=click.Choice(AVERAGES),
+            default="predictions",
+            show_default=True,
+            help="Average strands and shifts before the statistic, or after it.",
+        ),
+        click.option(
+            "--aggregate",
+            type=click.Choice(tuple(AGGREGATES)),
+            help="One column for each cell type (or assay) instead of each track: the mean of its tracks' "
+            "scores.",
+        ),
+        click.option(
+            "--merge-strands",
+            is_flag=True,
+            help="One column for each pair of stranded tracks: the predictions of both strands are added "
+            "before the statistic.",
+        ),
+        click.option(
+            "--max-offset",
+            "window_rule",
+            default="0",
+            show_default=True,
+            metavar="0|bin|BP",
+            callback=parsed(parse_max_offset),
+            help="How far from the middle of its window a variant may lie: 0 centers each; bin and BP put "
+            "windows on a fixed grid of the genome, so that neighboring variants share work.",
+        ),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
 
 
 def prediction(function: Command) -> Command:

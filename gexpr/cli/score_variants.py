@@ -11,14 +11,9 @@ from gexpr.cli import options
 from gexpr.errors import ConfigError
 from gexpr.genome.windows import WindowRule
 from gexpr.scoring.definitions import (
-    AGGREGATES,
-    AVERAGES,
     ENGINES,
     Mask,
-    parse_mask,
-    parse_max_offset,
     parse_profile,
-    parse_statistics,
 )
 from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
 
@@ -35,30 +30,7 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
     stream="'-' is TSV on stdout, or with --format vcf VCF.",
 )
 @options.tracks
-@click.option(
-    "--stats",
-    default="logFC",
-    show_default=True,
-    metavar="LIST",
-    callback=options.parsed(parse_statistics),
-    help="Statistics, separated by commas: logFC, SAD, logSAD, sqrtSAD, SAX, D1, D2, logD2, JS, ACTIVE_SUM.",
-)
-@click.option(
-    "--pseudocount",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    metavar="C",
-    help="The c of logFC = log2(sum(alt) + c) - log2(sum(ref) + c).",
-)
-@click.option(
-    "--mask",
-    default="all",
-    show_default=True,
-    metavar="all|center:BP",
-    callback=options.parsed(parse_mask),
-    help="Score all output bins, or those within BP of the variant.",
-)
+@options.scores
 @click.option(
     "--genes",
     metavar="FILE",
@@ -98,34 +70,6 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
     "to 1, and the tracks with the largest; 'auto' takes the one that comes with the checkpoint.",
 )
 @options.prediction
-@click.option(
-    "--average",
-    type=click.Choice(AVERAGES),
-    default="predictions",
-    show_default=True,
-    help="Average strands and shifts before the statistic, or after it.",
-)
-@click.option(
-    "--aggregate",
-    type=click.Choice(tuple(AGGREGATES)),
-    help="One column for each cell type (or assay) instead of each track: the mean of its tracks' scores.",
-)
-@click.option(
-    "--merge-strands",
-    is_flag=True,
-    help="One column for each pair of stranded tracks: the predictions of both strands are added before the "
-    "statistic.",
-)
-@click.option(
-    "--max-offset",
-    "window_rule",
-    default="0",
-    show_default=True,
-    metavar="0|bin|BP",
-    callback=options.parsed(parse_max_offset),
-    help="How far from the middle of its window a variant may lie: 0 centers each; bin and BP put windows "
-    "on a fixed grid of the genome, so that neighboring variants share work.",
-)
 @click.option(
     "--engine",
     type=click.Choice(ENGINES),
