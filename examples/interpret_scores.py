@@ -96,12 +96,18 @@ def summarize(scores: Scores) -> None:
         sad, change = (scores.own(scores.tables[name], gene)[strongest] for name in ("SAD", "logFC"))
         window, near = sad / (2**change - 1) - 1, scores.own(scores.near_ref, gene)[strongest]
         print(
-            f"{gene:<8} {len(tata):4}         {cells[0]:5.3f}       {cells[1]:5.3f}         {cells[2]:5.3f}       "
-            f"{cells[3]:5.3f}       {window:4.0f}            {near:4.0f}"
+            f"{gene:<8} {len(tata):4}         {cells[0]:5.3f}       {cells[1]:5.3f}         {cells[2]:5.3f}"
+            f"       {cells[3]:5.3f}       {window:4.0f}            {near:4.0f}"
         )
     track = scores.tracks.index("D_minus")
     row = list(scores.names).index(STRONG)
     print(f"{STRONG}: reads in 501 bp {scores.near_ref[row, track]:.1f} to {scores.near_alt[row, track]:.1f}")
+    around = (scores.genes == "SSA1") & (scores.positions >= -170) & (scores.positions <= -50)
+    reads = scores.near_ref[around, track]
+    print(
+        f"SSA1, reference in {len(np.unique(scores.positions[around]))} windows: {reads.min():.0f} to "
+        f"{reads.max():.0f} reads, median {np.median(reads):.0f}"
+    )
     print("all bins, diamide, own strand   logFC       SAD       D2      JS")
     still = np.abs(scores.tables["logFC"]) < 0.02
     quiet = {gene: scores.own(np.where(still, scores.tables["D2"], 0), gene) for gene in GENES}
