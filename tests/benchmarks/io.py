@@ -3,7 +3,7 @@
 rates   windows of a drawn genome, as the scoring engine cuts them: for each SNV, sorted by position, the
         reference and the alternate; plain and bgzipped FASTA. Records of a drawn VCF, read strictly, and
         read, split and normalized; plain and bgzipped. Rows of scores written in blocks of a run to HDF5
-        and TSV, to the part of a block, and with pyarrow to Parquet (gexpr has no such writer; left out
+        and TSV, to the part of a block, and with pyarrow to Parquet (gexpr's own is in outputs.py; left out
         where pyarrow is missing). Random numbers, which compress badly.
 share   where the time of a whole ``gexpr score-variants`` goes, from the start of the process to its end. The
         command runs in a child, and clocks are put around functions from outside: the time inside an
