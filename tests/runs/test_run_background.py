@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 from unittest import mock
@@ -12,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 from toy_models import save_tiny_checkpoint, write_fasta, write_vcf
 
+from gexpr import checkpoints
 from gexpr.cli.main import main
 from gexpr.errors import ConfigError, InputError
+from gexpr.genome.examples import resolve_fasta, resolve_vcf
 from gexpr.runs.background import random_variants
 from gexpr.runs.quantiles import summary_columns
 from gexpr.variants.vcf import open_vcf
@@ -258,3 +261,22 @@ def test_the_summary_names_at_most_three_tracks():
     found = summary_columns(quantiles, tracks)
     assert found["top_tracks"] == ["b|d|c", "."]
     assert found["max_abs_quantile"][0] == pytest.approx(0.9) and np.isnan(found["max_abs_quantile"][1])
+
+
+def test_the_packaged_checkpoint_has_a_background_of_its_own(tmp_path):
+    fasta, vcf = resolve_fasta("example"), resolve_vcf("example")
+    wanted = ("SSA1:c.-161A>C", "SSA1:c.-1A>C")
+    lines = gzip.decompress(Path(vcf).read_bytes()).decode().splitlines()
+    kept = [line for line in lines if line.startswith("#") or line.split("\t")[2] in wanted]
+    (tmp_path / "two.vcf").write_text("\n".join(kept) + "\n")
+    command = ["score-variants", "-c", "yeast-tss", "-f", fasta, "--background", "auto", "--device", "cpu"]
+    out = tmp_path / "o.h5"
+    result = CliRunner().invoke(main, [*command, "-o", str(out), str(tmp_path / "two.vcf")])
+    assert result.exit_code == 0, result.output
+    with h5py.File(out) as file:
+        names = file["snp"].asstr()[:].tolist()
+        quantiles = file["logFC_quantile"][:]
+        assert file["max_abs_quantile"][names.index(wanted[0])] > 0.99
+        assert (np.sign(quantiles) == np.sign(file["logFC"][:])).all()
+    background = read_background(Path(checkpoints.resolve("yeast-tss")) / "background.h5")
+    assert background.variants == 5000 and set(background.statistics) == {"logFC", "SAD"}
