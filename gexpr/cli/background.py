@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gexpr import logs
 from gexpr.cli import options
@@ -32,7 +33,14 @@ from gexpr.scoring.definitions import Mask
 @options.tracks
 @options.scores
 @options.prediction
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes.",
+)
 @options.force
 @options.quiet
 def command(
@@ -79,8 +87,12 @@ def command(
     """
     logs.set_quiet(quiet)
     if scores is not None:
-        if any(given is not None for given in (checkpoint, fasta, vcf, number)):
-            raise click.UsageError("--scores takes the place of --checkpoint, --fasta, --vcf and --random")
+        context = click.get_current_context()
+        own = ("scores", "output", "force", "quiet")
+        for parameter in context.command.params:
+            name = parameter.name or ""
+            if name not in own and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--scores takes the place of {parameter.opts[0]}: give one of them")
         from gexpr.runs.background import background_of_scores
 
         background_of_scores(scores, output, force=force)
@@ -98,6 +110,7 @@ def command(
             from gexpr.runs.common import ModelOptions
             from gexpr.runs.control import RunOptions
             from gexpr.runs.score_variants import ScoreOptions
+            from gexpr.writers.output import refuse_existing
         stopper.check()
         scored = ScoreOptions(
             model=ModelOptions(
@@ -110,6 +123,7 @@ def command(
             aggregate=aggregate,
             window_rule=window_rule,
         )
+        refuse_existing(output, force)
         genome = resolve_fasta(fasta)
         drawn = number is not None and random_variants(genome, number, seed, output)
         source = drawn or resolve_vcf(vcf or "")

@@ -7,7 +7,7 @@ import click
 from gexpr import logs
 from gexpr.cli import options
 from gexpr.results import Region
-from gexpr.scoring.definitions import parse_statistics
+from gexpr.scoring.definitions import parse_stored_statistics
 
 
 @click.command("export")
@@ -21,7 +21,7 @@ from gexpr.scoring.definitions import parse_statistics
 @click.option(
     "--stats",
     metavar="LIST",
-    callback=options.parsed(lambda text: None if text is None else parse_statistics(text)),
+    callback=options.parsed(lambda text: None if text is None else parse_stored_statistics(text)),
     help="Statistics to write, separated by commas.  [default: all of the file]",
 )
 @options.regions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from gexpr import logs
 from gexpr.errors import ConfigError, InputError
 from gexpr.genome.fasta import Fasta
+from gexpr.runs.common import assign_devices
 from gexpr.runs.control import RunOptions
 from gexpr.runs.quantiles import CONDITIONS
 from gexpr.runs.score_variants import ScoreOptions, ScoreTask, score_variants
@@ -33,7 +35,7 @@ SOURCE = (
 )
 """Attributes that say where a background comes from."""
 FEW = 1000
-_BYTES = 1 << 28
+_BYTES = 1 << 30
 
 
 class BackgroundSummary(NamedTuple):
@@ -61,6 +63,8 @@ def background_of_scores(scores: str, output: str, *, force: bool = False) -> Ba
     """
     check_outputs((output,), [scores])
     with ScoreFile(scores) as file, AtomicOutput(output, force=force) as claimed:
+        if "haplotype" in file.columns:
+            raise InputError("scores on haplotypes; a background is made of single variants", path=scores)
         ok = np.concatenate(
             [
                 np.array([status == "ok" for status in file.texts("status", start, end)], dtype=bool)
@@ -87,7 +91,10 @@ def background_of_scores(scores: str, output: str, *, force: bool = False) -> Ba
                         for start, end in file.blocks()
                     ]
                     bar.advance(last - first)
-                    return np.concatenate(found)
+                    values = np.concatenate(found)
+                    if not np.isfinite(values).all():
+                        raise InputError(f"a score of {name} is not finite (float16?)", path=scores)
+                    return values
 
                 table = make_table(read, len(file.tracks), variants, columns)
                 tables[name] = Magnitudes(table.magnitudes, table.ranks)
@@ -126,6 +133,8 @@ def make_background(
     """
     refuse_existing(output, run.force)
     check_outputs((output,), [vcf, fasta])
+    model, run = assign_devices(options.model, run)
+    options = dataclasses.replace(options, model=model)
     scores = f"{output}.scores.h5"
     if run.force or not os.path.exists(scores):
         score_variants(vcf, fasta, scores, options, run)

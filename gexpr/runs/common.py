@@ -180,6 +180,8 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "architecture": info.architecture,
         "tracks": name_places(track.index for track in predictor.used_tracks),
         "merge_strands": predictor.strands is not None,
+        # The places above are sorted then, and do not tell the order of the columns.
+        **({"merged_columns": _digest_columns(predictor)} if predictor.strands is not None else {}),
         "reverse_complement": predictor.reverse_complement,
         "shifts": ",".join(map(str, predictor.shifts)),
         "unsquash": predictor.unsquash,
@@ -192,6 +194,11 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "target_length": predictor.target_length,
         "model_bin_size": predictor.bin_size,
     }
+
+
+def _digest_columns(predictor: Predictor) -> str:
+    columns = json.dumps([(track.index, track.id) for track in predictor.tracks])
+    return hashlib.sha256(columns.encode()).hexdigest()
 
 
 def describe_fasta(fasta: Fasta) -> dict[str, Any]:
@@ -218,7 +225,7 @@ class DtypeCast:
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.floating]:
         """The values in the output's type; what is too large for float16 becomes infinite."""
         with np.errstate(over="ignore"):
-            cast = values.astype(self.dtype)
+            cast = values.astype(self.dtype, copy=False)
         if not self._warned and self.dtype == "float16" and np.isinf(cast).any():
             self._warned = True
             logs.warning("values beyond 65,504 became infinite in float16; use --dtype float32")

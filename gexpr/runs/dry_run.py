@@ -14,9 +14,10 @@ from gexpr.runs import rates
 from gexpr.runs.common import align, assign_devices, count, input_files
 from gexpr.runs.control import RunOptions, claim, is_stream, planned, run_directory
 from gexpr.runs.directory import Manifest
+from gexpr.runs.gene_outputs import gene_outputs
 from gexpr.runs.predict import PredictOptions, PredictTask
 from gexpr.runs.score_outputs import check_annotatable, score_outputs
-from gexpr.runs.score_variants import ScoreOptions, ScoreTask, refuse_annotation, score_task
+from gexpr.runs.score_variants import ScoreOptions, ScoreTask, refuse_annotation, refuse_stream, score_task
 from gexpr.runs.status import duration
 from gexpr.scoring.cost import estimated_seconds
 from gexpr.scoring.predictor import Predictor
@@ -58,11 +59,15 @@ def dry_run_scores(
     Raises:
         GexprError: what would stop the run before its first block.
     """
-    outputs = score_outputs(output, options.format, options.long)
+    open_outputs = score_outputs if options.genes is None else gene_outputs
+    outputs = open_outputs(output, options.format, options.long)
+    outputs.check_profile(options.profile)
     refuse_annotation(options, outputs)
     model, run = assign_devices(options.model, run)
+    refuse_stream(options, run)
     options = dataclasses.replace(options, model=model)
     inputs = input_files(vcf, fasta, model.checkpoint, options.contig_aliases)
+    inputs += [options.genes, options.background]
     _check_outputs(outputs.paths, run, inputs, outputs.companions)
 
     def make_task(spooled: str | None) -> ScoreTask:

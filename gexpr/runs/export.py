@@ -201,6 +201,8 @@ def _attributes(
     file: ScoreFile, columns: Sequence[int], statistics: Sequence[str], stat: str, options: ExportOptions
 ) -> Mapping[str, Attribute]:
     attributes = {**file.attributes, "statistics": ",".join(statistics)}
+    if attributes.pop("profile", None) is not None:
+        logs.warning(f"the predictions in {file.path} (--profiles) are not exported, only its scores")
     every = list(columns) == list(range(len(file.tracks)))
     merged = attributes.get("merge_strands") or attributes.get("aggregate", "none") != "none"
     if not every and not merged:

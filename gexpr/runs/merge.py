@@ -62,6 +62,7 @@ def merge_run(
             return GeneSink(claimed, plan, wanted, top=top)
     elif manifest.command == score_variants.COMMAND:
         wanted = score_outputs(outputs, format, long)
+        wanted.check_profile(manifest.content.get("profile"))
         companions = wanted.companions
         source = _scored_vcf(directory, vcf) if wanted.annotate else None
 

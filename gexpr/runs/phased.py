@@ -18,7 +18,7 @@ from gexpr.variants.alleles import AlleleReader
 from gexpr.variants.genotypes import Genotypes, choose_samples
 from gexpr.variants.vcf import VcfSource
 
-_PLANNED_ALLELES = 4096
+_PLANNED_ROWS = 1 << 16
 """Alleles that are looked at at a time before anything is computed."""
 
 
@@ -94,7 +94,7 @@ class PhasedScoreTask(ScoreTask):
             logs.warning(f"haplotypes are made without alleles that cannot be shown as a sequence: {counts}")
         rows = alleles * scorer.width
         by_status: Counter[str] = Counter()
-        step = _PLANNED_ALLELES * scorer.width
+        step = max(1, _PLANNED_ROWS // scorer.width) * scorer.width
         for start in range(0, rows, step):
             found = self.open().rows.read(Block(start, min(rows, start + step)))
             by_status.update(each.status for each in found)

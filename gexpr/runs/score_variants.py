@@ -19,7 +19,7 @@ from gexpr.genome.fasta import Fasta
 from gexpr.genome.genes import PlacedGenes, digest, place_genes, read_genes
 from gexpr.genome.windows import CENTERED, WindowRule
 from gexpr.results import Variant
-from gexpr.runs.blocks import Advance
+from gexpr.runs.blocks import Advance, BlockTask
 from gexpr.runs.common import (
     BATCH_SIZE,
     DtypeCast,
@@ -68,6 +68,8 @@ from gexpr.writers.output import AtomicOutput
 from gexpr.writers.parts import Part
 
 COMMAND = "score-variants"
+_PROFILE_NUMBERS = 1 << 25
+"""Predictions of either allele that a block keeps, at most."""
 
 
 class UnscoredError(GexprError):
@@ -158,6 +160,8 @@ class ScoreOptions(TaskOptions):
             }
             for name in (name for name, is_given in given.items() if is_given):
                 raise ConfigError(f"{name} is not available with --phased; leave out one of them")
+        if self.genes is None and self.gene_mask != EXONS:
+            raise ConfigError("--gene-mask, --gene-window and --gene-overlap are for --genes")
         if self.genes is not None and self.mask != ALL_BINS:
             raise ConfigError(f"--genes chooses the bins itself; leave out --mask {self.mask}")
         if self.genes is not None and self.aggregate is not None:
@@ -285,7 +289,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             allele_limit(farthest(predictor, options.indel_shifts), options.window_rule),
         )
 
-        def scorer(predictor: Predictor) -> VariantScorer:
+        def scorer(predictor: Predictor, cache_bytes: int | None) -> VariantScorer:
             return VariantScorer(
                 predictor,
                 FastaWindows(genome),
@@ -298,6 +302,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
                 engine=options.engine,
                 max_allele_length=limit,
                 profile=options.profile,
+                cache_bytes=cache_bytes,
             )
 
         reader = AlleleReader(genome, contigs, limit, options.symbolic)
@@ -371,7 +376,18 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
             "genes": os.path.basename(self.options.genes),
             "genes_sha256": digest(opened.placed.genes),
             "gene_mask": str(self.options.gene_mask),
+            "track_strands": "".join(track.strand for track in opened.scorer.tracks),
         }
+
+    def absolute(self) -> BlockTask:
+        """The same task with absolute paths, for processes that work in another folder."""
+        genes, background = self.options.genes, self.options.background
+        if genes is not None:
+            genes = os.path.abspath(genes)
+        if background not in (None, "auto"):
+            background = os.path.abspath(background)
+        options = dataclasses.replace(self.options, genes=genes, background=background)
+        return ModelTask.absolute(type(self)(self.path, self.label, self.fasta, options))
 
     def plan(self) -> tuple[int, dict[str, Any]]:
         """Read all of the VCF, judge every allele, and report what the user should know."""
@@ -412,8 +428,12 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         }
 
     def default_block_rows(self, rows: int) -> int:
-        """Rows a block: each has a reference and an alternate window."""
-        return block_rows(self.open().predictor, rows, 2)
+        """Rows a block: each has a reference and an alternate window; profiles take memory too."""
+        opened = self.open()
+        found = block_rows(opened.predictor, rows, 2)
+        if self.options.profile is None:
+            return found
+        return max(1, min(found, _PROFILE_NUMBERS // (self.options.profile * len(opened.scorer.tracks))))
 
     def compute(self, block: Block, advance: Advance | None = None) -> Part:
         """Scores of one block in the output's number type, NaN in rows that are not ``ok``."""
@@ -476,6 +496,13 @@ def score_task(path: str, label: str, fasta: str, options: ScoreOptions) -> Scor
     return ScoreTask(path, label, fasta, options)
 
 
+def refuse_stream(options: ScoreOptions, run: RunOptions) -> None:
+    """Raise ConfigError when several processes were to read genes from a stream, which only one can."""
+    genes = options.genes
+    if genes is not None and (run.processes > 1 or run.dask) and not os.path.isfile(genes):
+        raise ConfigError(f"--genes {genes} is no file, and several processes are to read it; give a file")
+
+
 def refuse_annotation(options: ScoreOptions, outputs: ScoreOutputs) -> None:
     """Raise ConfigError when scores that have several rows an allele were to go into a VCF."""
     if options.phased and outputs.annotate:
@@ -518,6 +545,7 @@ def score_variants(
     outputs.check_profile(options.profile)
     refuse_annotation(options, outputs)
     model, run = assign_devices(options.model, run or RunOptions())
+    refuse_stream(options, run)
     options = dataclasses.replace(options, model=model)
     stored = vcf
 

@@ -102,6 +102,25 @@ def parse_statistics(text: str) -> tuple[str, ...]:
     return names
 
 
+DERIVED = ("_quantile", "_marginal", "_joint")
+"""What is added to a statistic's name to name what files of scores hold beside it."""
+
+
+def parse_stored_statistics(text: str) -> tuple[str, ...]:
+    """Names from a comma-separated list, also of what is derived from a statistic (``logFC_quantile``).
+
+    Raises:
+        ConfigError: an unknown name, or an empty list.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        suffix = next((each for each in DERIVED if part.endswith(each)), "")
+        found.append(canonical_statistic(part.removesuffix(suffix)) + suffix)
+    if not found:
+        raise ConfigError(f"no statistic in {text!r} (known: {', '.join(STATISTICS)})")
+    return tuple(found)
+
+
 def parse_shifts(text: str) -> tuple[int, ...]:
     """Whole numbers from a comma-separated list such as ``-1,0,1``, in ascending order.
 

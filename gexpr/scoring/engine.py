@@ -176,7 +176,7 @@ class VariantScorer:
         window_rule: where windows lie.
         engine: ``incremental`` computes only what an alternate changes of the local trunk, where the
             model has one; ``plain`` computes all of it. They differ by rounding.
-        cache_bytes: memory for tokens along the genome, with windows on a grid; None chooses.
+        cache_bytes: memory for tokens along the genome, with windows on a grid; None chooses, 0 keeps none.
         max_allele_length: bases of the longest allele that will be scored; with a ``mask`` that leaves most
             bins out, only those are predicted that such alleles can need. None promises nothing.
         profile: also give the predictions of so many bins around each variant; None for none.
@@ -237,7 +237,7 @@ class VariantScorer:
         self._incremental: IncrementalPredictor | None = None
         if engine == "incremental" and IncrementalPredictor.applies(predictor.model):
             on_grid = window_rule.step(predictor.bin_size) > 0
-            genome = windows.genome if on_grid else None
+            genome = windows.genome if on_grid and cache_bytes != 0 else None
             self._incremental = IncrementalPredictor(predictor, genome, cache_bytes)
 
     @property

@@ -131,25 +131,26 @@ def farthest(predictor: Predictor, count: int) -> Predictor:
 
 
 def make_scorer(
-    predictor: Predictor, count: int, make: Callable[[Predictor], VariantScorer]
+    predictor: Predictor, count: int, make: Callable[[Predictor, int | None], VariantScorer]
 ) -> VariantScorer | IndelShiftScorer:
     """The scorer for ``count`` offsets of insertions and deletions; one is the plain scorer.
 
     Args:
         predictor: with the shifts of all variants.
         count: offsets within a bin.
-        make: a scorer from a predictor.
+        make: a scorer from a predictor and what its cache may take (see :class:`VariantScorer`). Only one of
+            the scorers keeps tokens along the genome.
 
     Raises:
         ConfigError: as :func:`offsets` and ``make``.
     """
     size = predictor.bin_size
     offsets(count, 1, size)
-    scorer = make(predictor)
+    scorer = make(predictor, None)
     if count == 1:
         return scorer
     indels = {}
     for moved in range(1, size):
         shifts = {shift + offset for shift in predictor.shifts for offset in offsets(count, moved, size)}
-        indels[moved] = make(predictor.with_shifts(tuple(sorted(shifts))))
+        indels[moved] = make(predictor.with_shifts(tuple(sorted(shifts))), 0)
     return IndelShiftScorer(scorer, indels, size)

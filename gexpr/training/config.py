@@ -245,8 +245,8 @@ class TrainingConfig:
             f"training.max_minutes is {self.max_minutes}; it must be above 0, or null",
         )
         _require(
-            self.train_only is None or all(self.train_only),
-            f"training.train_only is {list(self.train_only or ())}; an empty text would name everything",
+            self.train_only is None or (bool(self.train_only) and all(self.train_only)),
+            f"training.train_only is {list(self.train_only or ())}; it must be parts of names, or null",
         )
 
 

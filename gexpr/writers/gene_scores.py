@@ -308,4 +308,4 @@ class GeneScoresTsvWriter:
 
     def discard(self) -> None:
         """Remove an unfinished file."""
-        self._file.output.discard()
+        self._file.discard()

@@ -82,7 +82,7 @@ def main() -> None:
             for name, count in (("substitution", 1), *(("insertion", each) for each in SHIFTS)):
                 predictor = Predictor(model, reverse_complement=False)
 
-                def make(each: Predictor, mask: Mask = mask) -> VariantScorer:
+                def make(each: Predictor, _: int | None, mask: Mask = mask) -> VariantScorer:
                     return VariantScorer(each, FastaWindows(genome), mask=mask)
 
                 scores = np.abs(make_scorer(predictor, count, make).score(variants[name])["logFC"])

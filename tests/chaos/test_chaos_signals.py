@@ -222,10 +222,10 @@ def after_rows(rows: int, number: int) -> None:
 
     write = ScoresTsvWriter.write
 
-    def wrapped(self, variants, scores):
+    def wrapped(self, variants, scores, columns=None):
         if variants[0].row == rows:
             os.kill(os.getpid(), number)
-        write(self, variants, scores)
+        write(self, variants, scores, columns)
 
     ScoresTsvWriter.write = wrapped
 

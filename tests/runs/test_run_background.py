@@ -116,6 +116,11 @@ def test_scores_are_ranked_in_every_output(folder, tmp_path):
         assert np.allclose(file["max_abs_quantile"][:9], largest) and np.isnan(file["max_abs_quantile"][9])
         tops = [text.decode() for text in file["top_tracks"][:]]
         assert tops[9] == "." and tops[0].split("|")[0] == ids[int(np.abs(quantiles[0]).argmax())]
+    exported = tmp_path / "e.tsv"
+    names = ["--stats", "logFC_quantile,SAD", "-o", str(exported)]
+    result = CliRunner().invoke(main, ["export", str(outputs[0]), *names])
+    assert result.exit_code == 0, result.output
+    assert f"{ids[0]}:logFC_quantile" in exported.read_text().splitlines()[0]
     header, *lines = outputs[1].read_text().splitlines()
     assert header.split("\t")[5:9] == ["status", "max_abs_quantile", "top_tracks", f"{ids[0]}:SAD"]
     assert np.float32(lines[0].split("\t")[6]) == np.float32(largest[0])
@@ -216,6 +221,8 @@ def test_an_interrupted_background_uses_the_scores_that_are_there(folder, tmp_pa
         ["-c", "a", "-f", "b"],
         ["-c", "a", "-f", "b", "--vcf", "v", "--random", "3"],
         ["--scores", "s.h5", "--vcf", "v"],
+        ["--scores", "s.h5", "--stats", "SAD"],
+        ["--scores", "s.h5", "--seed", "2"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments):

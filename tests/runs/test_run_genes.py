@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ from gexpr import checkpoints
 from gexpr.cli.main import main
 from gexpr.genome.codes import encode
 from gexpr.models.layers import one_hot
+from gexpr.runs.common import ModelOptions
+from gexpr.runs.score_variants import ScoreOptions, ScoreTask
 
 LENGTH = 3000
 
@@ -85,7 +89,8 @@ def test_scores_of_a_substitution_are_those_of_the_predictions_over_the_gene(fol
         track = [each.id for each in model.tracks].index(row["track_id"])
         assert model.tracks[track].strand in (strand, ".")
         old, new = (
-            float(model(one_hot(_tensor(each)))[0, bins, track].double().sum()) for each in (text, changed)
+            float(model(one_hot(_tensor(each))).detach()[0, bins, track].double().sum())
+            for each in (text, changed)
         )
         expected = np.log2(new + 1) - np.log2(old + 1)
         assert float(row["score"]) == pytest.approx(expected, abs=1e-5)
@@ -157,6 +162,8 @@ def test_bytes_depend_neither_on_blocks_nor_on_shards(folder, tmp_path):
         (["--gene-window", "50", "-o", "o.h5"], 2, "give --gene-mask tss"),
         (["--gene-mask", "tss", "--gene-window", "x", "-o", "o.h5"], 2, "must be BP"),
         (["--aggregate", "assay", "-o", "o.h5"], 1, "not for scores on genes"),
+        (["-o", "o.vcf", "--dry-run"], 1, "suffix does not tell"),
+        (["--long", "-o", "o.tsv", "--dry-run"], 1, "leave out --long"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(folder, tmp_path, monkeypatch, arguments, code, message):
@@ -176,3 +183,49 @@ def test_a_file_of_genes_that_changed_is_another_run(folder, tmp_path):
     (tmp_path / "genes.bed").write_text("chr1\t980\t1012\tplus\t0\t+\n")
     again = CliRunner().invoke(main, command)
     assert again.exit_code == 1 and "genes_sha256" in again.output + str(again.exception)
+
+
+def test_masks_of_genes_without_genes_are_refused(folder, tmp_path):
+    given = ["-c", str(folder / "tiny"), "-f", str(folder / "g.fa"), "--device", "cpu"]
+    command = [
+        "score-variants",
+        *given,
+        "--gene-mask",
+        "tss",
+        "-o",
+        str(tmp_path / "o.tsv"),
+        str(folder / "v.vcf"),
+    ]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1 and "are for --genes" in result.output
+
+
+def test_other_strands_of_the_tracks_are_another_run(folder, tmp_path):
+    shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    given = ["-c", str(tmp_path / "tiny"), "-f", str(folder / "g.fa"), "--device", "cpu", "--batch-size", "3"]
+    command = ["score-variants", *given, "--genes", str(folder / "genes.bed"), "--block-rows", "2"]
+    command += ["--shard", "0/2", "-o", str(tmp_path / "o.h5"), str(folder / "v.vcf")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    tracks = tmp_path / "tiny" / "tracks.tsv"
+    swapped = tracks.read_text().replace("\t+\t", "\t?\t").replace("\t-\t", "\t+\t").replace("\t?\t", "\t-\t")
+    assert swapped != tracks.read_text()
+    tracks.write_text(swapped)
+    again = CliRunner().invoke(main, command)
+    assert again.exit_code == 1 and "track_strands" in again.output
+
+
+def test_genes_from_a_stream_are_for_one_process(folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    given = ["-c", str(folder / "tiny"), "-f", str(folder / "g.fa"), "--device", "cpu"]
+    command = ["score-variants", *given, "--genes", str(tmp_path / "pipe"), "--workers", "2"]
+    result = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "o.h5"), str(folder / "v.vcf")])
+    assert result.exit_code == 1 and "several processes are to read it" in result.output
+
+
+def test_workers_elsewhere_find_the_files_of_the_options(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    options = ScoreOptions(model=ModelOptions("tiny"), genes="genes.bed")
+    task = ScoreTask("v.vcf", "v.vcf", "g.fa", options).absolute()
+    assert task.options.genes == str(folder / "genes.bed") and task.fasta == str(folder / "g.fa")
+    ranked = ScoreOptions(model=ModelOptions("tiny"), background="auto")
+    assert ScoreTask("v.vcf", "v.vcf", "g.fa", ranked).absolute().options.background == "auto"

@@ -104,3 +104,26 @@ def test_names_of_profiles():
     assert parse_profile(None) is None and parse_profile(" Centre:32 ") == 32
     with pytest.raises(ConfigError):
         parse_profile("center:-1")
+
+
+def test_merging_into_a_format_without_profiles_is_refused_and_keeps_the_run(folder, tmp_path):
+    shard = ("--profiles", "center:2", "--shard", "0/1", "--run-dir", str(tmp_path / "r"))
+    assert run(folder, "score-variants", *shard, str(folder / "v.vcf")).exit_code == 0
+    merged = CliRunner().invoke(main, ["merge", str(tmp_path / "r"), "-o", str(tmp_path / "m.tsv")])
+    assert merged.exit_code == 1 and "profiles need an output in HDF5" in merged.output
+    outputs = ["-o", str(tmp_path / "m.tsv"), "-o", str(tmp_path / "m.h5")]
+    assert CliRunner().invoke(main, ["merge", str(tmp_path / "r"), *outputs]).exit_code == 0
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert file["REF"].shape[1] == 2
+    exported = CliRunner().invoke(main, ["export", str(tmp_path / "m.h5"), "-o", str(tmp_path / "e.h5")])
+    assert exported.exit_code == 0 and "are not exported" in exported.output
+    with h5py.File(tmp_path / "e.h5") as file:
+        assert "REF" not in file and "profile" not in file.attrs
+
+
+def test_the_order_of_merged_strands_is_part_of_the_run(folder, tmp_path):
+    command = ("--merge-strands", "--block-rows", "1", "--run-dir", str(tmp_path / "r"))
+    first = run(folder, "score-variants", *command, "-t", "0,1", "--shard", "0/2", str(folder / "v.vcf"))
+    assert first.exit_code == 0, first.output
+    second = run(folder, "score-variants", *command, "-t", "1,0", "--shard", "1/2", str(folder / "v.vcf"))
+    assert second.exit_code == 1 and "merged_columns" in second.output

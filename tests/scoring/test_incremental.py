@@ -143,7 +143,7 @@ def values(model: SequenceModel, genome: Fasta, variants: list[Variant], engine:
         predictor, FastaWindows(genome), statistics=["logFC", "D2", "SAX"], engine=engine, **settings
     )
     found = torch.full((3, len(variants), 4), torch.nan, dtype=torch.float64)
-    for rows, result in scorer._results(variants):
+    for rows, result, _ in scorer._results(variants):
         for number, targets in enumerate(rows):
             found[:, targets] = result[:, number : number + 1].double()
     return found, scorer

@@ -33,7 +33,9 @@ class FirstBases(BaseCounts):
 
 def make(genome: Fasta, model: BaseCounts, count: int, **settings):
     predictor = Predictor(model, batch_size=4, reverse_complement=False)
-    return make_scorer(predictor, count, lambda each: VariantScorer(each, FastaWindows(genome), **settings))
+    return make_scorer(
+        predictor, count, lambda each, _: VariantScorer(each, FastaWindows(genome), **settings)
+    )
 
 
 def alleles(sequence: str) -> list[Variant]:
@@ -148,7 +150,7 @@ def test_an_insertion_into_shuffled_sequence_scores_near_nothing(tmp_path) -> No
     found = {}
     for count in (1, 4):
         predictor = Predictor(model, batch_size=4, reverse_complement=False)
-        scorer = make_scorer(predictor, count, lambda each: VariantScorer(each, FastaWindows(shuffled)))
+        scorer = make_scorer(predictor, count, lambda each, _: VariantScorer(each, FastaWindows(shuffled)))
         found[count] = float(np.abs(scorer.score(inserted)["logFC"]).mean())
     assert found[4] < 0.03
     assert found[4] < found[1] / 3
