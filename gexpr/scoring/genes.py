@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from gexpr.results import Track, Variant
 from gexpr.scoring.devices import indices, upload
-from gexpr.scoring.gene_masks import GeneBins, GeneIndex, strand_matches, variant_bases
+from gexpr.scoring.gene_masks import (
+    GeneBins,
+    GeneIndex,
+    nearest_tss_of,
+    strand_matches,
+    variant_bases,
+)
 from gexpr.scoring.statistics import compute
 from gexpr.writers.gene_scores import GeneBlock, GeneName
 
@@ -147,4 +153,7 @@ class GeneCollector:
             bases = variant_bases(variants[int(variant[low])])
             distance[low:high] = self.index.tss_distance(gene[low:high], *bases)
         scores = dict(zip(self._statistics, values, strict=True))
-        return GeneBlock(variant, local.reshape(-1), names, coverage, distance, scores)
+        near, near_distance = nearest_tss_of(self.index, variants)
+        nearest = tuple(self.index.genes[number].gene_id if number >= 0 else "" for number in near.tolist())
+        places = local.reshape(-1)
+        return GeneBlock(variant, places, names, coverage, distance, scores, nearest, near_distance)

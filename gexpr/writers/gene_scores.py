@@ -62,6 +62,8 @@ class GeneBlock(NamedTuple):
         coverage: (rows,) share of the gene's mask in the bins that both alleles' windows cover.
         tss_distance: (rows,) in bp, NaN without a TSS.
         scores: statistic -> (rows, tracks); NaN for tracks of the other strand.
+        nearest: for each variant of the block the gene of the nearest TSS, empty without one.
+        nearest_distance: (variants,) the distance to it in bp, NaN without one.
     """
 
     variant: NDArray[np.int64]
@@ -70,6 +72,8 @@ class GeneBlock(NamedTuple):
     coverage: NDArray[np.floating]
     tss_distance: NDArray[np.floating]
     scores: Mapping[str, NDArray[np.floating]]
+    nearest: tuple[str, ...]
+    nearest_distance: NDArray[np.floating]
 
     def rows(self, low: int, high: int) -> GeneBlock:
         """The rows of the variants from ``low`` to ``high`` (half-open), which are counted from ``low``."""
@@ -81,10 +85,14 @@ class GeneBlock(NamedTuple):
             coverage=self.coverage[span],
             tss_distance=self.tss_distance[span],
             scores={name: values[span] for name, values in self.scores.items()},
+            nearest=self.nearest[low:high],
+            nearest_distance=self.nearest_distance[low:high],
         )
 
 
-def pack_genes(block: GeneBlock, dtype: str = "float32") -> tuple[dict[str, NDArray[Any]], list[list[str]]]:
+def pack_genes(
+    block: GeneBlock, dtype: str = "float32"
+) -> tuple[dict[str, NDArray[Any]], dict[str, list[Any]]]:
     """A block as arrays by name and something that JSON can hold, for a part of a run.
 
     Args:
@@ -94,19 +102,20 @@ def pack_genes(block: GeneBlock, dtype: str = "float32") -> tuple[dict[str, NDAr
     arrays: dict[str, NDArray[Any]] = {name: as_dtype(each, dtype) for name, each in block.scores.items()}
     for name in _ARRAYS:
         arrays[f"gene_rows.{name}"] = getattr(block, name)
-    return arrays, [list(gene) for gene in block.genes]
+    return arrays, {"genes": [list(gene) for gene in block.genes], "nearest": list(block.nearest)}
 
 
 def unpack_genes(
-    arrays: Mapping[str, NDArray[Any]], genes: Sequence[Sequence[str]], statistics: Sequence[str]
+    arrays: Mapping[str, NDArray[Any]], genes: Mapping[str, Sequence[Any]], statistics: Sequence[str]
 ) -> GeneBlock:
     """The block that :func:`pack_genes` packed."""
-    variant, gene, coverage, distance = (arrays[f"gene_rows.{name}"] for name in _ARRAYS)
-    names = tuple(GeneName(*each) for each in genes)
-    return GeneBlock(variant, gene, names, coverage, distance, {name: arrays[name] for name in statistics})
+    found: dict[str, Any] = {name: arrays[f"gene_rows.{name}"] for name in _ARRAYS}
+    names = tuple(GeneName(*each) for each in genes["genes"])
+    scores = {name: arrays[name] for name in statistics}
+    return GeneBlock(genes=names, scores=scores, nearest=tuple(genes["nearest"]), **found)
 
 
-_ARRAYS = ("variant", "gene", "coverage", "tss_distance")
+_ARRAYS = ("variant", "gene", "coverage", "tss_distance", "nearest_distance")
 
 
 class GeneScoreWriter(Protocol):
@@ -167,6 +176,8 @@ class GeneScoresHdf5Writer:
         self._hdf5.growing("pos", (), "uint32")
         for name in ("ref_allele", "alt_allele", "status"):
             self._hdf5.growing_strings(name)
+        self._hdf5.growing_strings("nearest_gene")
+        self._hdf5.growing("nearest_tss_distance", (), "float64", fill=float("nan"))
         self._hdf5.growing("si", (), "int64")
         for name in ("gene", "gene_name", "gene_strand"):
             self._hdf5.growing_strings(name)
@@ -222,6 +233,11 @@ class GeneScoresHdf5Writer:
             ("ref_allele", texts(variant.ref for variant in variants)),
             ("alt_allele", texts(variant.alt for variant in variants)),
             ("status", texts(variant.status for variant in variants)),
+            ("nearest_gene", texts(name for _, rows in self._waiting for name in rows.nearest)),
+            (
+                "nearest_tss_distance",
+                np.concatenate([rows.nearest_distance for _, rows in self._waiting]).astype(np.float64),
+            ),
         ):
             self._hdf5.append(name, values)
         for each, rows in self._waiting:

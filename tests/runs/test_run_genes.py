@@ -127,6 +127,13 @@ def test_outputs_agree_with_each_other(folder, tmp_path, extra):
                     if not np.isnan(score):
                         found[snp[variant], gene, track, name] = score
         assert file.attrs["gene_mask"] == "exon,majority" and len(file.attrs["genes_sha256"]) == 64
+        near = dict(zip(snp, file["nearest_gene"].asstr()[:], strict=True))
+        distance = dict(zip(snp, file["nearest_tss_distance"][:], strict=True))
+    # The TSS of "plus" is base 981, of "minus" 1060, of "far" 401; a variant need not be predicted with it.
+    assert (near["v700"], distance["v700"]) == ("plus", -281)
+    assert (near["v1000"], distance["v1000"]) == ("plus", 19)
+    assert (near["v2200"], distance["v2200"]) == ("minus", -1140)
+    assert np.isnan([each for name, each in distance.items() if not near[name]]).all()
     assert len(found) == len(rows) > 10
     for row in rows:
         assert found[row["id"], row["gene_id"], row["track_id"], row["statistic"]] == np.float32(row["score"])

@@ -57,9 +57,10 @@ def make(count: int, seed: int = 0) -> tuple[list[Variant], GeneBlock]:
     values[:, gene == 1, 0] = np.nan
     coverage = rng.choice([1.0, 0.25, 1 / 3], len(pairs))
     distance = np.where(gene == 2, np.nan, rng.integers(-900, 900, len(pairs)))
-    return variants, GeneBlock(
-        variant, gene, GENES, coverage, distance, dict(zip(NAMES, values, strict=True))
-    )
+    nearest = tuple("" if i % 5 == 4 else f"N{i % 3} µ" for i in range(count))
+    near = np.where([not name for name in nearest], np.nan, rng.integers(-99, 99, count))
+    scores = dict(zip(NAMES, values, strict=True))
+    return variants, GeneBlock(variant, gene, GENES, coverage, distance, scores, nearest, near)
 
 
 def write(
@@ -85,8 +86,10 @@ def test_hdf5_has_the_names_of_borzoi_sed(tmp_path: Path) -> None:
         assert set(file) == {
             *("si", "gene", "gene_id", "gene_name", "gene_strand", "coverage", "tss_distance"),
             *("snp", "chr", "pos", "ref_allele", "alt_allele", "status", "target_ids", "target_labels"),
-            *("logFC", "SAD", "logSED", "SED"),
+            *("logFC", "SAD", "logSED", "SED", "nearest_gene", "nearest_tss_distance"),
         }
+        assert file["nearest_gene"].asstr()[:].tolist() == list(block.nearest)
+        assert np.array_equal(file["nearest_tss_distance"][:], block.nearest_distance, equal_nan=True)
         assert file["snp"].shape == (20,) and file["snp"].asstr()[:3].tolist()[1:] == [
             "rs",
             "chr1_4000000000_A_C",
