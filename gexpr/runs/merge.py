@@ -79,6 +79,8 @@ def merge_run(
             return predict.PredictSink(claimed[0], plan, chosen)
     else:
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
+    if vcf is not None and not (manifest.command == score_variants.COMMAND and wanted.annotate):
+        raise ConfigError("--vcf is for an annotated VCF, and no output is one")
     check_outputs((*outputs, *companions), [vcf, *(entry.path for entry in os.scandir(run_dir))])
     for each in outputs:
         directory.refuse_output(each)

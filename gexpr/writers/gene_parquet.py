@@ -13,7 +13,7 @@ from gexpr.results import Variant
 from gexpr.writers.gene_scores import COLUMNS, FORMAT_NAME, FORMAT_VERSION, GeneBlock, GeneName
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, utf8
-from gexpr.writers.parquet import GROUP_ROWS, _clean, _WholeWrites
+from gexpr.writers.parquet import GROUP_ROWS, WholeWrites, clean
 from gexpr.writers.scores import ScoreSchema
 
 _FEW = frozenset({"chrom", "gene_strand", "track_id", "track_label", "statistic"})
@@ -49,7 +49,7 @@ class GeneScoresParquetWriter:
         self._genes: list[GeneName] = []
         # Rows of coverage, distance and then the scores of all statistics and tracks.
         self._tables: list[NDArray[np.float64]] = []
-        self._file = _WholeWrites(output)
+        self._file = WholeWrites(output)
         self._writer: Any = parquet.ParquetWriter(
             self._file,
             self._arrow_schema(),
@@ -106,7 +106,7 @@ class GeneScoresParquetWriter:
             each = list(values)
             numbers = {value: number for number, value in enumerate(dict.fromkeys(each))}
             codes = np.array([numbers[value] for value in each], dtype=np.int32)[places]
-            known = arrow.array(_clean(numbers), arrow.string())
+            known = arrow.array(clean(numbers), arrow.string())
             return arrow.DictionaryArray.from_arrays(codes, known) if name in _FEW else known.take(codes)
 
         columns: dict[str, Any] = {

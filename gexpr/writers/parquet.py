@@ -59,7 +59,7 @@ class ScoresParquetWriter:
         self._variants: list[Variant] = []
         self._tables: list[np.ndarray[Any, Any]] = []
         self._extra: dict[str, list[str | int | float]] = {name: [] for name in schema.columns}
-        self._file = _WholeWrites(output)
+        self._file = WholeWrites(output)
         self._writer: Any = parquet.ParquetWriter(
             self._file,
             self._arrow_schema(),
@@ -125,11 +125,11 @@ class ScoresParquetWriter:
         def few(texts: Sequence[str], indices: np.ndarray[Any, Any]) -> Any:
             unique = {text: number for number, text in enumerate(dict.fromkeys(texts))}
             codes = np.array([unique[text] for text in texts], dtype=np.int32)
-            values = arrow.array(_clean(unique), arrow.string())
+            values = arrow.array(clean(unique), arrow.string())
             return arrow.DictionaryArray.from_arrays(codes[indices], values)
 
         def many(texts: Sequence[str]) -> Any:
-            return arrow.array(_clean(texts), arrow.string()).take(arrow.array(row))
+            return arrow.array(clean(texts), arrow.string()).take(arrow.array(row))
 
         scores = table.reshape(-1)
         columns = [
@@ -190,7 +190,7 @@ class ScoresParquetWriter:
 _OF_COLUMNS = ("track_id", "track_label", "statistic")
 
 
-class _WholeWrites(io.RawIOBase):
+class WholeWrites(io.RawIOBase):
     """A file for pyarrow: every write is complete, or an error that is kept; ``muted`` drops all."""
 
     def __init__(self, output: AtomicOutput) -> None:
@@ -221,6 +221,6 @@ def _metadata(attributes: Mapping[str, Attribute]) -> dict[str, bytes]:
     return {name: utf8(str(attributes[name])) for name in sorted(attributes)}
 
 
-def _clean(texts: Any) -> list[str]:
+def clean(texts: Any) -> list[str]:
     """Strings as UTF-8 can hold them."""
     return [utf8(text).decode("utf-8") for text in texts]

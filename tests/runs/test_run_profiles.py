@@ -111,6 +111,9 @@ def test_merging_into_a_format_without_profiles_is_refused_and_keeps_the_run(fol
     assert run(folder, "score-variants", *shard, str(folder / "v.vcf")).exit_code == 0
     merged = CliRunner().invoke(main, ["merge", str(tmp_path / "r"), "-o", str(tmp_path / "m.tsv")])
     assert merged.exit_code == 1 and "profiles need an output in HDF5" in merged.output
+    idle = ["merge", str(tmp_path / "r"), "-o", str(tmp_path / "m.h5"), "--vcf", str(folder / "v.vcf")]
+    merged = CliRunner().invoke(main, idle)
+    assert merged.exit_code == 1 and "--vcf is for an annotated VCF" in merged.output
     outputs = ["-o", str(tmp_path / "m.tsv"), "-o", str(tmp_path / "m.h5")]
     assert CliRunner().invoke(main, ["merge", str(tmp_path / "r"), *outputs]).exit_code == 0
     with h5py.File(tmp_path / "m.h5") as file:
