@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gexpr.checkpoints.weights import control_character
 from gexpr.errors import InputError
-from gexpr.results import Track
+from gexpr.results import AFFINE, Track, affine_shift
 
 COLUMNS = Track._fields
 TRANSFORMS = ("count", "log2", "ln", "linear")
@@ -114,10 +114,7 @@ def check_tracks(tracks: Sequence[Track]) -> None:
             raise ValueError(f"{name}: strand {track.strand[:60]!r} is none of {' '.join(STRANDS)}")
         if not (math.isfinite(track.scale) and track.scale > 0):
             raise ValueError(f"{name}: scale {track.scale} is not a positive number")
-        if track.transform not in TRANSFORMS and not track.transform.startswith("squashed:"):
-            raise ValueError(
-                f"{name}: transform {track.transform[:60]!r} is none of {', '.join(TRANSFORMS)}, squashed:..."
-            )
+        _check_transform(name, track.transform)
         if not 0 <= track.strand_pair < len(tracks):
             raise ValueError(f"{name}: strand_pair {track.strand_pair} is not one of 0..{len(tracks) - 1}")
         if tracks[track.strand_pair].strand_pair != track.index:
@@ -125,6 +122,18 @@ def check_tracks(tracks: Sequence[Track]) -> None:
                 f"{name}: strand_pair is {track.strand_pair}, but the pair of that track is "
                 f"{tracks[track.strand_pair].strand_pair}"
             )
+
+
+def _check_transform(name: str, transform: str) -> None:
+    try:
+        affine = affine_shift(transform) is not None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if transform not in TRANSFORMS and not affine and not transform.startswith("squashed:"):
+        raise ValueError(
+            f"{name}: transform {transform[:60]!r} is none of {', '.join(TRANSFORMS)}, "
+            f"{AFFINE}NUMBER, squashed:..."
+        )
 
 
 def _parse(row: dict[str, str]) -> Track:

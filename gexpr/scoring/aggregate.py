@@ -13,7 +13,7 @@ from gexpr.errors import ConfigError
 from gexpr.results import Track
 from gexpr.scoring.definitions import AGGREGATES
 from gexpr.scoring.strands import unique_name
-from gexpr.scoring.transforms import LOG_UNITS
+from gexpr.scoring.transforms import LOG_UNITS, is_linear
 
 UNNAMED = "none"
 """Name of the group of tracks whose field is empty."""
@@ -69,7 +69,10 @@ class Aggregate:
                     cell_type=_common([track.cell_type for track in group]),
                     strand=_common([track.strand for track in group]) or ".",
                     strand_pair=len(self.tracks),
-                    transform=_common([track.transform for track in group]) or "linear",
+                    # What was affine has been undone, and the mean's own scale column says 1.
+                    transform="linear"
+                    if any(map(is_linear, group))
+                    else _common([track.transform for track in group]) or "linear",
                 )
             )
         text = json.dumps(
@@ -108,5 +111,7 @@ def _check_units(tracks: Sequence[Track], statistics: Sequence[str], unsquash: b
 def _unit(track: Track, statistic: str, unsquash: bool) -> str:
     if track.transform.startswith("squashed:") and unsquash:
         return "count"
+    if is_linear(track):
+        return "linear"
     # A log fold change of counts and a difference of logarithms are both in log2 units.
     return "count" if statistic == "logFC" and track.transform in LOG_UNITS else track.transform

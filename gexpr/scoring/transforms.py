@@ -6,6 +6,8 @@
 ``log2``, ``ln``     the target was a logarithm; ``logFC`` is the mean over bins of alt - ref in log2
                      units, other statistics of counts are refused
 ``linear``           an arbitrary scale, possibly negative; only differences (SAD, SAX, D1, D2)
+``affine:shift=S``   the target was ``scale * value + S``, with the track's ``scale`` column; undone
+                     always, after which it is ``linear``
 ===================  ============================================================================
 
 Grammar of ``squashed``: ``squashed:FORM`` followed by ``,name=value`` pairs.
@@ -29,7 +31,7 @@ from typing import NamedTuple
 import torch
 
 from gexpr.errors import ConfigError
-from gexpr.results import Track
+from gexpr.results import Track, affine_shift
 from gexpr.scoring.definitions import STATISTICS
 from gexpr.scoring.devices import indices
 
@@ -87,12 +89,25 @@ def unsquash(values: torch.Tensor, squash: Squash, scale: float) -> torch.Tensor
     return (values + 1.0).pow(1.0 / squash.exponent) - 1.0
 
 
+def is_linear(track: Track) -> bool:
+    """Whether a track's natural scale is arbitrary and may be negative."""
+    return track.transform == "linear" or _shift(track) is not None
+
+
+def _shift(track: Track) -> float | None:
+    try:
+        return affine_shift(track.transform)
+    except ValueError as error:
+        raise ConfigError(f"track {track.id!r}: {error}") from None
+
+
 class NaturalScale:
     """Turns predictions of the selected tracks into their natural scale.
 
     Args:
         tracks: the tracks, in the order of the predictions' last axis.
-        unsquash: False leaves squashed tracks as they are, whatever their form.
+        unsquash: False leaves squashed tracks as they are, whatever their form; affine ones are undone
+            all the same.
 
     Raises:
         ConfigError: a transform is unknown or, with ``unsquash``, cannot be inverted.
@@ -100,23 +115,36 @@ class NaturalScale:
 
     def __init__(self, tracks: Sequence[Track], unsquash: bool = True) -> None:
         groups: dict[tuple[Squash, float], list[int]] = {}
+        affine: dict[int, tuple[float, float]] = {}
         for column, track in enumerate(tracks):
+            shift = _shift(track)
+            if shift is not None:
+                affine[column] = (shift, track.scale)
+                continue
             if track.transform in ("count", "linear", *LOG_UNITS):
                 continue
             if not track.transform.startswith("squashed:"):
                 raise ConfigError(
                     f"track {track.id!r} has the unknown transform {track.transform!r} "
-                    "(known: count, squashed:..., log2, ln, linear)"
+                    "(known: count, squashed:..., log2, ln, linear, affine:shift=...)"
                 )
             if unsquash:
                 groups.setdefault((parse_squash(track.transform), track.scale), []).append(column)
         self._groups = groups
+        self._affine = list(affine)
+        self._shifts = torch.tensor([shift for shift, _ in affine.values()], dtype=torch.float64)
+        self._scales = torch.tensor([scale for _, scale in affine.values()], dtype=torch.float64)
 
     def __call__(self, predictions: torch.Tensor) -> torch.Tensor:
         """Predictions (..., tracks) in natural scale, same shape; the input is left alone."""
-        if not self._groups:
+        if not self._groups and not self._affine:
             return predictions
         natural = predictions.clone()
+        if self._affine:
+            places = indices(self._affine, predictions.device)
+            shifts, scales = (each.to(predictions.device) for each in (self._shifts, self._scales))
+            values = (predictions[..., places].double() - shifts) / scales
+            natural[..., places] = values.to(predictions.dtype)
         for (squash, scale), columns in self._groups.items():
             places = indices(columns, predictions.device)
             natural[..., places] = unsquash(predictions[..., places], squash, scale)
@@ -131,13 +159,13 @@ def check_statistics(tracks: Sequence[Track], statistics: Sequence[str]) -> None
     """
     for track in tracks:
         for name in statistics:
-            if STATISTICS[name].differences or track.transform not in ("linear", *LOG_UNITS):
+            if STATISTICS[name].differences or not (is_linear(track) or track.transform in LOG_UNITS):
                 continue
             if name == "logFC" and track.transform in LOG_UNITS:
                 continue
             reason = (
                 "its scale is arbitrary and may be negative"
-                if track.transform == "linear"
+                if is_linear(track)
                 else "its predictions are logarithms already"
             )
             allowed = [n for n, d in STATISTICS.items() if d.differences]

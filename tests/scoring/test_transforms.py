@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gexpr.checkpoints.tracks import check_tracks
 from gexpr.errors import ConfigError
-from gexpr.results import Track
+from gexpr.results import Track, affine_shift, affine_transform
 from gexpr.scoring.transforms import NaturalScale, check_statistics, parse_squash
 
 
@@ -76,3 +77,41 @@ def test_log_tracks_allow_log_fc_and_differences_only(transform: str) -> None:
     check_statistics([track(transform)], ["logFC", "SAD", "D2"])
     with pytest.raises(ConfigError, match="logarithms already"):
         check_statistics([track(transform)], ["logSAD"])
+
+
+def test_an_affine_target_is_brought_back_and_then_linear() -> None:
+    values = torch.tensor([-3.0, 0.0, 2.5, 17.25])
+    mean, sd = 4.125, 2.5
+    affine = track(affine_transform(-mean / sd), 1 / sd)
+    predictions = torch.stack([(values - mean) / sd, values], dim=-1)[None]
+    for unsquash in (True, False):
+        natural = NaturalScale([affine, track("count")], unsquash)(predictions)
+        torch.testing.assert_close(natural[0, :, 0], values)
+        assert torch.equal(natural[0, :, 1], values)
+    check_statistics([affine], ["SAD", "SAX", "D1", "D2"])
+    with pytest.raises(ConfigError, match=r"logFC.*'t'.*affine.*arbitrary and may be negative.*SAD"):
+        check_statistics([affine], ["logFC"])
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.5, 1e-300, 1 / 3, 1e300])
+def test_the_shift_of_an_affine_transform_is_read_back_exactly(shift: float) -> None:
+    assert affine_transform(shift) == f"affine:shift={shift!r}"
+    assert affine_shift(affine_transform(shift)) == shift
+
+
+def test_what_is_not_affine_has_no_shift() -> None:
+    assert affine_shift("count") is None
+    with pytest.raises(ValueError, match="nan"):
+        affine_transform(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "text", ["affine", "affine:", "affine:shift=", "affine:shift=x", "affine:shift=nan", "affine:scale=1"]
+)
+def test_a_broken_affine_transform_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="affine:shift= and a finite number"):
+        affine_shift(text)
+    with pytest.raises(ConfigError, match="track 't'"):
+        NaturalScale([track(text)])
+    with pytest.raises(ValueError, match="track 0"):
+        check_tracks([track(text)._replace(strand_pair=0)])
