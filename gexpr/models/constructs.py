@@ -1,0 +1,105 @@
+"""What models of constructs share: short sequences of one length that have one value a track.
+
+To the rest of the package such a model has one bin, which is as long as its context: predictions are
+(B, 1, tracks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gexpr.errors import ConfigError
+from gexpr.models.base import ModelConfig, SequenceModel, check_choice, check_int, predict_head
+from gexpr.models.layers import one_plus_exp_
+
+OUTPUT_LINKS = ("softplus", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstructConfig(ModelConfig):
+    """Settings that all models of constructs have.
+
+    Args:
+        link: what makes predictions of the last layer's outputs: ``softplus`` (never negative) or ``linear``.
+        trim_left, trim_right: bases at the ends of the context that the model does not look at.
+    """
+
+    context_length: int = 110
+    target_length: int = 1
+    heads: dict[str, int] = field(default_factory=lambda: {"tracks": 1})
+    link: str = "softplus"
+    trim_left: int = 0
+    trim_right: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("link", self.link, OUTPUT_LINKS)
+        for name in ("trim_left", "trim_right"):
+            check_int(name, getattr(self, name), minimum=0)
+        if self.seen_length < 1:
+            raise ConfigError(
+                f"trim_left {self.trim_left} and trim_right {self.trim_right} leave nothing of the "
+                f"{self.context_length} bases of context_length"
+            )
+
+    @property
+    def bin_size(self) -> int:
+        """Bases in the one bin: the whole context."""
+        return self.context_length
+
+    @property
+    def seen_length(self) -> int:
+        """Bases that the model looks at."""
+        return self.context_length - self.trim_left - self.trim_right
+
+
+class ConstructModel(SequenceModel):
+    """A model of constructs: (B, context_length, 4) -> (B, 1, tracks).
+
+    Subclasses make the features of which one linear layer a head predicts.
+    """
+
+    config: ConstructConfig
+    heads: nn.ModuleDict
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, seen_length, 4) one-hot to (B, F)."""
+        raise NotImplementedError
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The bases that the model looks at, of the middle of longer sequences: (B, seen_length, 4)."""
+        bins = self.check_input(x)
+        start = bins // 2 * self.context_length
+        return x[:, start + self.config.trim_left : start + self.context_length - self.config.trim_right]
+
+    def forward(self, x: Tensor, head: str | None = None) -> Tensor:
+        name = self.head_name(head)
+        features = self.features(self.seen(x)).unsqueeze(1)
+        return predict_head(self.heads[name], features, link=self.config.link)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """``1 / (1 + exp(-x))``; on a CPU, where no gradient is wanted, the same for any number of threads."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return torch.sigmoid(x)
+    return one_plus_exp_(-x).reciprocal_()
+
+
+def swish(x: Tensor) -> Tensor:
+    """``x * sigmoid(x)``; on a CPU, where no gradient is wanted, the same for any number of threads."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return F.silu(x)
+    divisor = one_plus_exp_(-x)
+    return torch.div(x, divisor, out=divisor)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent; on a CPU, where no gradient is wanted, the same for any number of threads."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return torch.tanh(x)
+    # tanh x = 1 - 2 / (1 + exp(2x))
+    return one_plus_exp_(2 * x).reciprocal_().mul_(-2).add_(1)
