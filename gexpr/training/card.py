@@ -49,9 +49,12 @@ def compose(
     settings = config.training
     augmentation = config.augmentation
     loss = " + ".join([config.loss.name, *(f"{term.weight:g} x {term.name}" for term in config.loss.terms)])
-    averaged = (
-        f", weights averaged (decay {config.optimizer.ema_decay:g})" if config.optimizer.ema_decay else ""
-    )
+    averaged = ""
+    if config.optimizer.ema_decay:
+        averaged = f", weights averaged (decay {config.optimizer.ema_decay:g})"
+    elif config.optimizer.swa_start is not None:
+        averaged = f", weights averaged equally (from {config.optimizer.swa_start:g} on)"
+    penalties = [f"{kind} {value:g}" for kind, value in config.optimizer.l2.coefficients().items() if value]
     lines += [
         "",
         "## Training",
@@ -63,6 +66,8 @@ def compose(
             if settings.train_only
             else []
         ),
+        *([f"- Not trained: {', '.join(settings.freeze)}."] if settings.freeze else []),
+        *([f"- L2 penalties: {', '.join(penalties)}."] if penalties else []),
         f"- {config.optimizer.name}, learning rate {config.optimizer.lr:g}, "
         f"{config.schedule.warmup_steps} warm-up steps, {config.schedule.decay} decay over "
         f"{config.schedule.steps:,} steps{averaged}.",

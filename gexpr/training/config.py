@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gexpr.datasets.folds import parse_fold
+from gexpr.datasets.sequence_table import MISSING, SIDES, TARGETS
 from gexpr.errors import ConfigError, InputError, require
 
-LOSSES = ("poisson", "poisson_multinomial", "log_mse")
+LOSSES = ("poisson", "log_poisson", "multinomial", "poisson_multinomial", "mse", "log_mse")
 TERMS = (*LOSSES, "contrast")
-OPTIMIZERS = ("adam", "adamw", "sgd")
-DECAYS = ("constant", "linear", "cosine")
+OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
+DECAYS = ("constant", "linear", "cosine", "exponential", "step", "one_cycle")
 PRECISIONS = ("fp32", "tf32", "bf16-mixed", "16-mixed")
 METRICS = ("loss", "pearson_log1p", "pearson", "contrast_pearson")
 
@@ -32,18 +34,51 @@ def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """``path``: the prepared dataset, relative to the configuration file."""
+    """What to train on, relative to the configuration file.
+
+    ``path`` is a prepared dataset, a folder of TFRecords, or a table of sequences with values. ``squash`` is of
+    TFRecords: how their targets were squashed. All that follows is of tables: see
+    :class:`gexpr.datasets.SequenceTable`, :class:`gexpr.datasets.Construct` and
+    :class:`gexpr.datasets.TableWindows`.
+    """
 
     path: str
     train_split: str = "train"
     valid_split: str = "valid"
+    squash: str = "shifted"
+    sequence_column: str | None = None
+    value_columns: tuple[str, ...] = ()
+    split_column: str | None = None
+    split_file: str | None = None
+    cluster_column: str | None = None
+    length: int | None = None
+    pad: str = "none"
+    crop: str = "none"
+    prefix: str = ""
+    suffix: str = ""
+    missing: str = "error"
+    targets: str = "raw"
+    scale: tuple[float, ...] | None = None
+    shift: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train_split", "valid_split"):
-            _choice(f"data.{name}", getattr(self, name), ("train", "valid", "test"))
         _require(
             self.train_split != self.valid_split, "data.train_split and data.valid_split must not be the same"
         )
+        for name, allowed in (
+            ("squash", ("shifted", "power")),
+            ("pad", SIDES),
+            ("crop", SIDES),
+            ("missing", MISSING),
+            ("targets", TARGETS),
+        ):
+            _choice(f"data.{name}", getattr(self, name), allowed)
+        _require(self.length is None or self.length >= 1, f"data.length is {self.length}; it must be 1 or more")
+        for name in ("scale", "shift"):
+            _require(
+                getattr(self, name) is None or self.targets == "affine",
+                f"data.{name} belongs to data.targets affine, not to {self.targets}",
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +133,8 @@ class TermConfig:
     pseudocount: float = 1.0
     n0: float = 20.0
     total_weight: float = 0.2
+    log_input: bool = False
+    full: bool = False
 
     def __post_init__(self) -> None:
         _choice("loss.terms.name", self.name, TERMS)
@@ -110,35 +147,90 @@ class TermConfig:
             _require(bool(self.pairs), "loss.terms: contrast needs pairs of numerator and denominator tracks")
         else:
             _require(not self.pairs, f"loss.terms: pairs belong to contrast, not to {self.name}")
-        if self.name in ("poisson", "poisson_multinomial"):
+        if self.name not in ("log_mse", "contrast"):
             _require(self.width == 1, f"loss.terms: {self.name} has no width")
+        _log_poisson_only("loss.terms", self)
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The base loss and extra terms; ``total_weight`` is that of ``poisson_multinomial``."""
+    """The base loss and extra terms.
+
+    ``total_weight`` is that of ``poisson_multinomial``; ``log_input`` and ``full`` are those of
+    :func:`gexpr.training.losses.log_poisson`.
+    """
 
     name: str = "poisson"
     total_weight: float = 0.2
+    log_input: bool = False
+    full: bool = False
     terms: tuple[TermConfig, ...] = ()
 
     def __post_init__(self) -> None:
         _choice("loss.name", self.name, LOSSES)
         _require(self.total_weight >= 0, f"loss.total_weight is {self.total_weight}; it must be 0 or more")
+        _log_poisson_only("loss", self)
+
+
+def _log_poisson_only(where: str, loss: LossConfig | TermConfig) -> None:
+    for name in ("log_input", "full"):
+        _require(
+            loss.name == "log_poisson" or not getattr(loss, name),
+            f"{where}: {name} belongs to log_poisson, not to {loss.name}",
+        )
+
+
+@dataclass(frozen=True)
+class L2Config:
+    """Penalties ``coefficient * sum of w^2`` added to the loss, by kind of layer.
+
+    ``attention`` is all weights of an attention module but its norms, ``recurrent`` those of LSTM and GRU
+    cells, ``other`` what is of no other kind. Biases only with ``bias``.
+    """
+
+    conv: float = 0.0
+    dense: float = 0.0
+    attention: float = 0.0
+    recurrent: float = 0.0
+    norm: float = 0.0
+    embedding: float = 0.0
+    other: float = 0.0
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in self.coefficients().items():
+            _require(value >= 0, f"optimizer.l2.{name} is {value}; it must be 0 or more")
+
+    def coefficients(self) -> dict[str, float]:
+        """The coefficient of every kind of layer."""
+        kinds = [item.name for item in dataclasses.fields(self) if item.name != "bias"]
+        return {kind: getattr(self, kind) for kind in kinds}
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """``ema_decay`` 0 switches weight averaging off; ``clip_norm`` null switches clipping off."""
+    """``ema_decay`` 0 switches weight averaging off; ``clip_norm`` null switches clipping off.
+
+    ``eps`` and ``momentum`` null become those usual for the optimizer: 1e-8 and 0.9, for ``rmsprop`` 1e-7
+    and 0. ``swa_start`` (steps, or below 1 a fraction of ``schedule.steps``) null switches the equal average
+    of the weights of later steps off.
+    """
 
     name: str = "adamw"
     lr: float = 1e-3
     betas: tuple[float, ...] = (0.9, 0.999)
-    eps: float = 1e-8
+    eps: float | None = None
+    alpha: float = 0.9
     weight_decay: float = 0.0
-    momentum: float = 0.9
+    momentum: float | None = None
+    nesterov: bool = False
     clip_norm: float | None = 1.0
+    l2: L2Config = L2Config()
     ema_decay: float = 0.0
+    swa_start: float | None = None
+    swa_every: int = 1
+    swa_lr: float | None = None
+    swa_batches: int = 100
 
     def __post_init__(self) -> None:
         _choice("optimizer.name", self.name, OPTIMIZERS)
@@ -147,26 +239,55 @@ class OptimizerConfig:
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
             f"optimizer.betas is {list(self.betas)}; it must be two numbers in [0, 1)",
         )
+        if self.eps is None:
+            object.__setattr__(self, "eps", 1e-7 if self.name == "rmsprop" else 1e-8)
+        if self.momentum is None:
+            object.__setattr__(self, "momentum", 0.0 if self.name == "rmsprop" else 0.9)
+        assert self.eps is not None and self.momentum is not None
         _require(self.eps > 0, f"optimizer.eps is {self.eps}; it must be above 0")
+        _require(0 <= self.alpha < 1, f"optimizer.alpha is {self.alpha}; it must be in [0, 1)")
         _require(
             self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must be 0 or more"
         )
         _require(0 <= self.momentum < 1, f"optimizer.momentum is {self.momentum}; it must be in [0, 1)")
         _require(
+            not self.nesterov or (self.name == "sgd" and self.momentum > 0),
+            "optimizer.nesterov is true; it needs optimizer.name: sgd and a momentum above 0",
+        )
+        _require(
             self.clip_norm is None or self.clip_norm > 0,
             f"optimizer.clip_norm is {self.clip_norm}; it must be above 0, or null",
         )
         _require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        start = self.swa_start
+        _require(
+            start is None or (start >= 0 and (start < 1 or start == int(start))),
+            f"optimizer.swa_start is {start}; it must be a number of steps, a fraction below 1 of "
+            "schedule.steps, or null",
+        )
+        _require(
+            start is None or not self.ema_decay,
+            "optimizer.swa_start and optimizer.ema_decay are two averages of weights; give one of them",
+        )
+        _require(
+            self.swa_lr is None or (self.swa_lr > 0 and start is not None),
+            f"optimizer.swa_lr is {self.swa_lr}; it must be above 0 and needs swa_start, or be null",
+        )
+        for name in ("swa_every", "swa_batches"):
+            value = getattr(self, name)
+            _require(value >= 1, f"optimizer.{name} is {value}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear warm-up, then ``decay`` to ``final_fraction`` of the learning rate at ``steps``."""
+    """Warm-up, then ``decay``; see :func:`gexpr.training.optimizers.learning_rate_factor`."""
 
     steps: int
     warmup_steps: int = 0
     decay: str = "cosine"
     final_fraction: float = 0.0
+    decay_rate: float = 0.1
+    decay_steps: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, f"schedule.steps is {self.steps}; it must be 1 or more")
@@ -180,17 +301,37 @@ class ScheduleConfig:
             0 <= self.final_fraction <= 1,
             f"schedule.final_fraction is {self.final_fraction}; it must be in [0, 1]",
         )
+        _require(0 < self.decay_rate <= 1, f"schedule.decay_rate is {self.decay_rate}; it must be in (0, 1]")
+        falling = self.decay in ("exponential", "step")
+        _require(
+            (self.decay_steps is not None and self.decay_steps >= 1) if falling else self.decay_steps is None,
+            f"schedule.decay_steps is {self.decay_steps}; schedule.decay {self.decay} "
+            + ("needs a number of 1 or more" if falling else "has none"),
+        )
+        _require(
+            self.decay != "one_cycle" or 0 < self.warmup_steps < self.steps,
+            "schedule.decay one_cycle needs warmup_steps above 0 and below schedule.steps",
+        )
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """``jitter_bins`` moves whole windows, ``shift_bp`` the sequence against its targets, both ways."""
+    """``jitter_bins`` moves whole windows, ``shift_bp`` the sequence against its targets, both ways.
 
-    reverse_complement: bool = True
+    ``reverse_complement`` null is true for windows of genomes and false for tables. ``crop_length`` (bases) cuts
+    shorter windows out of those of a folder of TFRecords, at random; null shows them whole.
+    """
+
+    reverse_complement: bool | None = None
     jitter_bins: int = 0
     shift_bp: int = 0
+    crop_length: int | None = None
 
     def __post_init__(self) -> None:
+        _require(
+            self.crop_length is None or self.crop_length >= 1,
+            f"augmentation.crop_length is {self.crop_length}; it must be 1 or more, or null",
+        )
         for name in ("jitter_bins", "shift_bp"):
             value = getattr(self, name)
             _require(value >= 0, f"augmentation.{name} is {value}; it must be 0 or more")
@@ -203,9 +344,12 @@ class TrainingConfig:
     ``steps_per_epoch`` null is one pass over the training windows. ``patience`` (epochs without a
     better ``metric``) null switches early stopping off. ``max_steps`` ends training before
     the schedule's end. ``max_minutes`` counts the training time of
-    all resumptions together. ``init`` is a checkpoint whose weights are the start. ``train_only`` names
-    what is trained, by parts of the names of parameters; all else keeps its weights. With
+    all resumptions together. ``init`` is a checkpoint whose weights are the start; of these ``init_only`` and
+    ``init_skip`` name what is taken and left, by parts of names. ``train_only`` names
+    what is trained, by parts of the names of parameters; all else keeps its weights, as does what ``freeze``
+    names. With
     ``checkpoint_activations`` activations are computed again in the backward pass instead of being kept.
+    ``fold`` k/K deals training and validation data into K folds anew and validates on number k, from 0.
     """
 
     batch_size: int = 8
@@ -221,8 +365,12 @@ class TrainingConfig:
     max_minutes: float | None = None
     max_steps: int | None = None
     init: str | None = None
+    init_only: tuple[str, ...] | None = None
+    init_skip: tuple[str, ...] | None = None
     train_only: tuple[str, ...] | None = None
+    freeze: tuple[str, ...] | None = None
     checkpoint_activations: bool = False
+    fold: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate"):
@@ -233,6 +381,8 @@ class TrainingConfig:
             _require(
                 value is None or value >= 1, f"training.{name} is {value}; it must be 1 or more, or null"
             )
+        if self.fold is not None:
+            parse_fold(self.fold)
         _choice("training.precision", self.precision, PRECISIONS)
         _choice("training.metric", self.metric, METRICS)
         _choice("training.select", self.select, ("best", "last"))
@@ -244,10 +394,16 @@ class TrainingConfig:
             self.max_minutes is None or self.max_minutes > 0,
             f"training.max_minutes is {self.max_minutes}; it must be above 0, or null",
         )
-        _require(
-            self.train_only is None or (bool(self.train_only) and all(self.train_only)),
-            f"training.train_only is {list(self.train_only or ())}; it must be parts of names, or null",
-        )
+        for name in ("init_only", "init_skip", "train_only", "freeze"):
+            texts = getattr(self, name)
+            _require(
+                texts is None or (bool(texts) and all(texts)),
+                f"training.{name} is {list(texts or ())}; it must be parts of names, or null",
+            )
+            _require(
+                texts is None or self.init is not None or not name.startswith("init"),
+                f"training.{name} needs training.init, the checkpoint to take weights from",
+            )
 
 
 @dataclass(frozen=True)
@@ -288,6 +444,11 @@ class TrainConfig:
             bool(self.model.architecture) or self.training.init is not None,
             "the key 'model.architecture' is missing; only with training.init it may be left out",
         )
+        start = self.optimizer.swa_start
+        _require(
+            start is None or start <= self.schedule.steps,
+            f"optimizer.swa_start is {start}, after schedule.steps ({self.schedule.steps})",
+        )
         if self.training.metric == "contrast_pearson":
             _require(
                 any(term.name == "contrast" for term in self.loss.terms),
@@ -301,7 +462,7 @@ class TrainConfig:
     def trajectory(self) -> dict[str, Any]:
         """The part of ``to_dict()`` that determines the weights: what may not change on resuming."""
         content = self.to_dict()
-        del content["output"], content["data"]["path"]
+        del content["output"], content["data"]["path"], content["data"]["split_file"]
         for name in (
             "save_minutes",
             "max_minutes",
@@ -327,7 +488,7 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     """Read a YAML configuration.
 
     Args:
-        path: the file; ``data.path`` and a ``training.init`` that is a folder are relative to it.
+        path: the file; ``data.path``, ``data.split_file`` and a ``training.init`` that is a folder are relative to it.
         overrides: ``section.key=value`` texts that replace values of the file; the value is YAML.
 
     Raises:
@@ -352,6 +513,8 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
         _override(content, override, yaml)
     config = from_dict(content)
     data = dataclasses.replace(config.data, path=str(path.parent / config.data.path))
+    if data.split_file is not None:
+        data = dataclasses.replace(data, split_file=str(path.parent / data.split_file))
     training = config.training
     if training.init is not None and (path.parent / training.init).is_dir():
         training = dataclasses.replace(training, init=str(path.parent / training.init))

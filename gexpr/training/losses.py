@@ -1,13 +1,15 @@
 """Losses: pure functions of predictions, targets and a mask of valid bins.
 
-Shapes: predictions and targets (B, bins, tracks), non-negative; ``valid`` (B, bins), bool. Invalid
-bins never count. All return a scalar.
+Shapes: predictions and targets (B, bins, tracks), non-negative except in :func:`mse` (and predictions that
+are logarithms); ``valid`` (B, bins), bool. Invalid bins never count. All return a scalar.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,8 @@ from gexpr.results import Track
 from gexpr.training.config import LossConfig, TermConfig
 
 EPSILON = 1e-6
+TINY = 1e-20
+"""Added to a rate before its logarithm: nothing to float32 rates above 1e-12, but no infinity at 0."""
 
 
 def poisson(predictions: Tensor, targets: Tensor, valid: Tensor, epsilon: float = EPSILON) -> Tensor:
@@ -24,9 +28,58 @@ def poisson(predictions: Tensor, targets: Tensor, valid: Tensor, epsilon: float 
 
     The Poisson negative log likelihood without the term log(y!), which does not depend on p.
     """
-    mask = valid.unsqueeze(-1).to(predictions.dtype)
-    loss = (predictions - targets * torch.log(predictions + epsilon)) * mask
-    return loss.sum() / (mask.sum() * predictions.shape[-1]).clamp_min(1.0)
+    return _mean(predictions - targets * torch.log(predictions + epsilon), valid)
+
+
+def _mean(loss: Tensor, valid: Tensor) -> Tensor:
+    """Mean of (B, bins, tracks) over valid bins and tracks; 0 without a valid bin."""
+    mask = valid.unsqueeze(-1).to(loss.dtype)
+    return (loss * mask).sum() / (mask.sum() * loss.shape[-1]).clamp_min(1.0)
+
+
+def log_poisson(
+    predictions: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    log_input: bool = False,
+    full: bool = False,
+) -> Tensor:
+    """Mean over valid bins and tracks of ``e^f - y f``, with f the logarithm of the rate.
+
+    Equation 1 of the attention models on Basenji's trunk, there as a sum. Models here predict the rate
+    p = e^f, whatever link they end with; in terms of it the loss is ``p - y log p``, :func:`poisson`
+    without its epsilon. The published code does that too, ``tf.nn.log_poisson_loss`` of the logarithm of
+    what its link (exp_linear) gives, with ``full``.
+
+    Args:
+        predictions: the rate p; or f, with ``log_input``.
+        targets: y.
+        valid: bins that count.
+        log_input: take predictions as f itself, not as the rate, as ``tf.nn.log_poisson_loss(targets,
+            predictions)`` and ``torch.nn.functional.poisson_nll_loss(log_input=True)`` do. The model then
+            predicts log rates.
+        full: add Stirling's approximation of log(y!), ``y log y - y + log(2 pi y) / 2`` where y is above 1,
+            as ``compute_full_loss`` of the one and ``full`` of the other do. It moves no gradient.
+    """
+    if log_input:
+        loss = torch.exp(predictions) - targets * predictions
+    else:
+        loss = predictions - targets * torch.log(predictions + TINY)
+    if full:
+        y = targets.clamp_min(1.0)
+        stirling = y * torch.log(y) - y + 0.5 * torch.log(2.0 * math.pi * y)
+        loss = loss + torch.where(targets > 1.0, stirling, torch.zeros_like(stirling))
+    return _mean(loss, valid)
+
+
+def mse(predictions: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Mean over valid bins and tracks of ``(p - y)^2``, on the scale of the targets, negative ones too."""
+    return _mean((predictions - targets).square(), valid)
+
+
+def multinomial(predictions: Tensor, targets: Tensor, valid: Tensor, epsilon: float = EPSILON) -> Tensor:
+    """Where the counts lie, whatever their total: :func:`poisson_multinomial` with a total of weight 0."""
+    return poisson_multinomial(predictions, targets, valid, 0.0, epsilon)
 
 
 def poisson_multinomial(
@@ -177,6 +230,35 @@ class Objective:
             pairs = [(self._indices(pair.numerator), self._indices(pair.denominator)) for pair in term.pairs]
             self.terms.append((name, term, pairs))
 
+    @property
+    def signed(self) -> bool:
+        """Whether targets may be negative."""
+        return all(name == "mse" for name in (self.config.name, *(term.name for _, term, _ in self.terms)))
+
+    def check_targets(self, targets: np.ndarray, valid: np.ndarray, where: str) -> None:
+        """Refuse negative targets where the loss is none of them.
+
+        Args:
+            targets: (B, bins, tracks).
+            valid: (B, bins).
+            where: what they are, for the message.
+
+        Raises:
+            ConfigError: a valid target is negative; names the loss, the track and what to do.
+        """
+        if self.signed or not (targets < 0).any():
+            return
+        found = np.argwhere((targets < 0) & valid[..., None])
+        if not len(found):
+            return
+        value, track = targets[tuple(found[0])], list(self._index)[found[0][-1]]
+        names = [self.config.name, *(term.name for _, term, _ in self.terms)]
+        loss = next(name for name in names if name != "mse")
+        raise ConfigError(
+            f"{where}: track {track!r} has the target {value:g}, but the loss {loss} is for values of 0 and "
+            "more; use loss.name: mse, or targets that are not negative (data.targets shifts and scales them)"
+        )
+
     def _indices(self, ids: Sequence[str]) -> list[int]:
         for name in ids:
             if name not in self._index:
@@ -188,7 +270,7 @@ class Objective:
     def __call__(
         self, predictions: Tensor, targets: Tensor, valid: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        base = _evaluate(self.config.name, predictions, targets, valid, self.config.total_weight, 1)
+        base = _evaluate(self.config, predictions, targets, valid, 1)
         parts = {self.config.name: base}
         total = base
         for name, term, pairs in self.terms:
@@ -197,17 +279,23 @@ class Objective:
                     predictions, targets, valid, pairs, term.width, term.kind, term.pseudocount, term.n0
                 )
             else:
-                value = _evaluate(term.name, predictions, targets, valid, term.total_weight, term.width)
+                value = _evaluate(term, predictions, targets, valid, term.width)
             parts[name] = value
             total = total + term.weight * value
         return total, parts
 
 
 def _evaluate(
-    name: str, predictions: Tensor, targets: Tensor, valid: Tensor, total_weight: float, width: int
+    config: LossConfig | TermConfig, predictions: Tensor, targets: Tensor, valid: Tensor, width: int
 ) -> Tensor:
-    if name == "poisson":
+    if config.name == "poisson":
         return poisson(predictions, targets, valid)
-    if name == "poisson_multinomial":
-        return poisson_multinomial(predictions, targets, valid, total_weight)
+    if config.name == "log_poisson":
+        return log_poisson(predictions, targets, valid, config.log_input, config.full)
+    if config.name == "multinomial":
+        return multinomial(predictions, targets, valid)
+    if config.name == "poisson_multinomial":
+        return poisson_multinomial(predictions, targets, valid, config.total_weight)
+    if config.name == "mse":
+        return mse(predictions, targets, valid)
     return log_mse(predictions, targets, valid, width)

@@ -36,14 +36,24 @@ from gexpr.models.base import SequenceModel
 from gexpr.models.layers import one_hot
 from gexpr.training import card
 from gexpr.training.batches import Batch, TrainingBatches, validation_batches
-from gexpr.training.config import ModelSection, TrainConfig
+from gexpr.training.config import ModelSection, TrainConfig, from_dict
 from gexpr.training.losses import Objective, contrast_values
 from gexpr.training.memory import checkpoint_activations
 from gexpr.training.metrics import StreamingPearson
-from gexpr.training.optimizers import WeightAverage, freeze, learning_rate_factor, make_optimizer
+from gexpr.training.optimizers import (
+    EqualAverage,
+    L2Penalty,
+    check_parts,
+    chosen,
+    freeze,
+    learning_rate_factor,
+    make_average,
+    make_optimizer,
+)
 from gexpr.training.state import (
     load_state,
     locked,
+    peak_memory,
     random_state,
     restore_random_state,
     save_state,
@@ -53,6 +63,8 @@ from gexpr.training.state import (
 LAST, METRICS, CONFIG, CHECKPOINT = "last.ckpt", "metrics.csv", "config.json", "checkpoint"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _FINITE_EVERY = 50
+_CHECKED_BATCHES = 4
+_NOT_METRICS = ("minutes", "cpu_minutes", "peak_mebibytes", "epoch", "lr")
 _FABRIC_PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 
 
@@ -192,17 +204,20 @@ class _Run:
         )
         self.raw = _build_model(config, self.dataset)
         self.parameters = sum(parameter.numel() for parameter in self.raw.parameters())
-        self.frozen = freeze(self.raw, settings.train_only)
+        self.frozen = freeze(self.raw, settings.train_only, settings.freeze)
+        self.penalty = L2Penalty(self.raw, config.optimizer.l2)
         self.raw.to(self.fabric.device)
         self.model, self.optimizer = self.fabric.setup(self.raw, make_optimizer(self.raw, config.optimizer))
-        decay = config.optimizer.ema_decay
-        self.average = WeightAverage(self.raw, decay) if decay else None
+        self.average = make_average(self.raw, config.optimizer, config.schedule.steps)
         if settings.checkpoint_activations:
             checkpoint_activations(self.raw)
         self.device_name = _device_name(self.fabric.device)
 
         self.step = 0
         self.minutes = 0.0
+        # None: not known, of a state saved before there was such a count.
+        self.cpu_minutes: float | None = 0.0
+        self.peak_mebibytes = 0.0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.bad_epochs = 0
@@ -225,6 +240,7 @@ class _Run:
             raise InputError("there is no saved training state to resume; leave out --resume", path=last)
         if self.step == 0:
             self._warm_start()
+            self._check_targets()
         text = json.dumps(self.config.to_dict(), indent=2) + "\n"
         write_atomically(self.output / CONFIG, lambda handle: handle.write(text.encode()))
 
@@ -234,23 +250,34 @@ class _Run:
             return
         source = checkpoints.load(name).state_dict()
         target = self.raw.state_dict()
+        settings = self.config.training
+        for setting in ("init_only", "init_skip"):
+            check_parts(f"training.{setting} ({name})", getattr(settings, setting) or (), source)
+        wanted = [key for key in source if chosen(key, settings.init_only, settings.init_skip)]
         fitting = {
-            key: value for key, value in source.items() if key in target and value.shape == target[key].shape
+            key: source[key] for key in wanted if key in target and source[key].shape == target[key].shape
         }
         if not fitting:
             raise ConfigError(f"training.init: no weight of {name} fits the model")
         self.raw.load_state_dict(fitting, strict=False)
         if self.average is not None:
             self.average.model.load_state_dict(self.raw.state_dict())
-        other = [key for key in target if key not in fitting]
-        logs.info(
-            f"took {len(fitting)} of {len(target)} weights from {name}"
-            + (
-                f"; newly initialized: {', '.join(other[:5])}{', ...' if len(other) > 5 else ''}"
-                if other
-                else ""
-            )
-        )
+        notes = [f"took {len(fitting)} of {len(target)} weights from {name}"]
+        for text, keys in (
+            ("left out as configured", [key for key in source if key in target and key not in wanted]),
+            ("of another shape", [key for key in wanted if key in target and key not in fitting]),
+            ("newly initialized", [key for key in target if key not in fitting]),
+        ):
+            if keys:
+                notes.append(f"{text}: {', '.join(keys[:5])}" + (", ..." if len(keys) > 5 else ""))
+        logs.info("; ".join(notes))
+
+    def _check_targets(self) -> None:
+        """Look for targets that the loss cannot have, in some batches; each later one is looked at too."""
+        for number in range(_CHECKED_BATCHES):
+            self._tensors(self.batches.batch(number))
+        size = self.config.training.valid_batch_size or self.config.training.batch_size
+        self._tensors(next(iter(validation_batches(self.dataset, self.config.data.valid_split, size))))
 
     def save(self) -> None:
         """Write ``last.ckpt``."""
@@ -262,9 +289,12 @@ class _Run:
                 "dataset_digest": self.dataset.digest,
                 "step": self.step,
                 "minutes": self.minutes,
+                "cpu_minutes": self.cpu_minutes,
+                "peak_mebibytes": self._peak(),
                 "model": self.raw.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": None if self.average is None else self.average.model.state_dict(),
+                "averaged_steps": self.average.count if isinstance(self.average, EqualAverage) else None,
                 "precision": self.fabric.strategy.precision.state_dict(),
                 "random": random_state(),
                 "history": self.history,
@@ -285,7 +315,7 @@ class _Run:
                 f"{place} was trained on another dataset than {self.dataset.path}; use another output "
                 "folder, or start over with --restart"
             )
-        changed = _differences(json.loads(state["config"]), self.config.trajectory())
+        changed = _differences(_completed(json.loads(state["config"]), self.config), self.config.trajectory())
         if changed:
             raise ConfigError(
                 f"the configuration differs from that of {place} in {', '.join(changed)}; use another output "
@@ -295,8 +325,12 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.model.load_state_dict(state["average"])
+        if isinstance(self.average, EqualAverage):
+            self.average.count = state["averaged_steps"]
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.minutes = state["step"], state["minutes"]
+        self.cpu_minutes = state.get("cpu_minutes")
+        self.peak_mebibytes = state.get("peak_mebibytes", 0.0)
         self.history, self.best, self.bad_epochs = state["history"], state["best"], state["bad_epochs"]
         self.loss_sum.fill_(state["loss_sum"])
         self.loss_count = state["loss_count"]
@@ -337,12 +371,15 @@ class _Run:
         else:
             pool = None
         clock = saved = time.monotonic()
+        worked = time.process_time()
 
         def tick() -> float:
-            nonlocal clock
-            now = time.monotonic()
+            nonlocal clock, worked
+            now, work = time.monotonic(), time.process_time()
             self.minutes += (now - clock) / 60.0
-            clock = now
+            if self.cpu_minutes is not None:
+                self.cpu_minutes += (work - worked) / 60.0
+            clock, worked = now, work
             return now
 
         bar = logs.Progress("training", total, "steps")
@@ -390,10 +427,21 @@ class _Run:
                 self._tensorboard.finalize("success")
 
     def _trained(self) -> str:
-        if self.config.training.train_only is None:
+        if self.config.training.train_only is None and self.config.training.freeze is None:
             return ""
         trained = sum(parameter.numel() for parameter in self.raw.parameters() if parameter.requires_grad)
         return f" ({trained:,} of them trained)"
+
+    def _peak(self) -> float:
+        self.peak_mebibytes = max(self.peak_mebibytes, peak_memory())
+        return self.peak_mebibytes
+
+    def _learning_rate(self) -> float:
+        settings = self.config.optimizer
+        if isinstance(self.average, EqualAverage) and settings.swa_lr is not None:
+            if self.step >= self.average.start:
+                return settings.swa_lr
+        return settings.lr * learning_rate_factor(self.step, self.config.schedule)
 
     def _note(self) -> str:
         return f"loss {float(self.loss_sum) / max(self.loss_count, 1):.4f}"
@@ -413,7 +461,7 @@ class _Run:
 
     def _update(self, pool: ThreadPoolExecutor | None, pending: Future[Batch] | None) -> Future[Batch] | None:
         config = self.config
-        lr = config.optimizer.lr * learning_rate_factor(self.step, config.schedule)
+        lr = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train()
@@ -426,7 +474,10 @@ class _Run:
             pending = None if pool is None else pool.submit(self.batches.batch, number + 1)
             codes, targets, valid = self._tensors(batch)
             loss, _ = self.objective(self.model(one_hot(codes)).float(), targets, valid)
-            self.fabric.backward(loss / accumulate)
+            share = loss / accumulate
+            if self.penalty.active and micro == accumulate - 1:
+                share = share + self.penalty()
+            self.fabric.backward(share)
             self.loss_sum += loss.detach().double()
             self.loss_count += 1
         if config.optimizer.clip_norm is not None:
@@ -446,6 +497,7 @@ class _Run:
         return pending
 
     def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        self.objective.check_targets(batch.targets, batch.valid, str(self.dataset.path))
         device = self.fabric.device
         tensors = (
             torch.from_numpy(batch.codes),
@@ -467,13 +519,28 @@ class _Run:
     # -- validation --------------------------------------------------------------------------
 
     def _evaluated(self) -> SequenceModel:
-        return self.raw if self.average is None else self.average.model  # type: ignore[return-value]
+        if self.average is None or not self.average.begun:
+            return self.raw
+        return self.average.model  # type: ignore[return-value]
+
+    def _measure_statistics(self) -> None:
+        """Give equally averaged weights their running statistics, from the first training batches."""
+        if not isinstance(self.average, EqualAverage) or not self.average.begun:
+            return
+        size = self.config.training.batch_size
+        count = min(self.config.optimizer.swa_batches, math.ceil(len(self.batches.windows) / size))
+        frozen = [name for name, module in self.raw.named_modules() if any(module is f for f in self.frozen)]
+        with self.fabric.autocast():
+            self.average.statistics(
+                (one_hot(self._tensors(self.batches.batch(number))[0]) for number in range(count)), frozen
+            )
 
     @torch.no_grad()
     def _validate(self, should_stop: Callable[[], bool]) -> bool:
         """Measure the current weights; False when stopped before the end."""
         self._check_finite()
         settings = self.config.training
+        self._measure_statistics()
         model = self._evaluated()
         model.eval()
         tracks = self.dataset.tracks
@@ -499,7 +566,7 @@ class _Run:
                 sums[name] = sums.get(name, 0.0) + count * float(value)
             p, y = predictions.cpu().numpy()[batch.valid], batch.targets[batch.valid]
             raw_r.update(p, y)
-            log_r.update(np.log1p(p), np.log1p(y))
+            log_r.update(_signed_log1p(p), _signed_log1p(y))
             for _, term, pairs in self.objective.terms:
                 for numerator, denominator in pairs:
                     p_b, p_a, b, a, weight = (
@@ -514,9 +581,13 @@ class _Run:
             "step": self.step,
             "epoch": round(self.step / self.epoch_steps, 4),
             "minutes": round(self.minutes, 3),
+            **({} if self.cpu_minutes is None else {"cpu_minutes": round(self.cpu_minutes, 3)}),
+            "peak_mebibytes": round(self._peak(), 1),
             "lr": self.optimizer.param_groups[0]["lr"],
             "train_loss": float(self.loss_sum) / max(self.loss_count, 1),
         }
+        if self.penalty.active:
+            row["l2"] = float(self.penalty())
         row.update({name: value / max(bins, 1) for name, value in sums.items()})
         for kind, collected in (("pearson_log1p", log_r.result()), ("pearson", raw_r.result())):
             row[kind] = float(np.nanmean(collected)) if np.isfinite(collected).any() else float("nan")
@@ -582,7 +653,7 @@ class _Run:
         metrics = {
             name: value if math.isfinite(value) else None
             for name, value in row.items()
-            if isinstance(value, float) and name not in ("minutes", "epoch", "lr")
+            if isinstance(value, float) and name not in _NOT_METRICS
         }
         content = self.config.to_dict()
         content["data"]["path"] = Path(content["data"]["path"]).name
@@ -600,6 +671,8 @@ class _Run:
             "steps": self.step,
             "selected_step": step,
             "minutes": round(self.minutes, 2),
+            "cpu_minutes": None if self.cpu_minutes is None else round(self.cpu_minutes, 2),
+            "peak_mebibytes": round(self._peak(), 1),
             "device": self.device_name,
             "validation": metrics,
             "versions": {"gexpr": gexpr.__version__, "torch": str(torch.__version__)},
@@ -649,6 +722,22 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def _completed(before: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """A saved trajectory with the defaults of settings that came later.
+
+    One that is no configuration any more is returned as it is: then it differs.
+    """
+    try:
+        return from_dict({**before, "data": {**before["data"], "path": config.data.path}}).trajectory()
+    except ConfigError:
+        return before
+
+
+def _signed_log1p(values: np.ndarray) -> np.ndarray:
+    """``log(1 + x)``, continued to negative values as ``-log(1 - x)``."""
+    return np.sign(values) * np.log1p(np.abs(values))
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:

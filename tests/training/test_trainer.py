@@ -29,6 +29,9 @@ from gexpr.training import TrainConfig, from_dict, train
 from gexpr.training.optimizers import freeze
 from gexpr.training.state import load_state
 
+#: Columns of metrics.csv that differ between runs.
+MEASURED = ("minutes", "cpu_minutes", "peak_mebibytes")
+
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of a saved state that training goes on from, and of the finished checkpoint."""
@@ -50,7 +53,7 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
 
 def history(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv") as handle:
-        return [{k: v for k, v in row.items() if k != "minutes"} for row in csv.DictReader(handle)]
+        return [{k: v for k, v in row.items() if k not in MEASURED} for row in csv.DictReader(handle)]
 
 
 def replace(config: TrainConfig, section: str, **changes: Any) -> TrainConfig:
