@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
-from gexpr.models.layers import BatchNorm, softplus_
+from gexpr.models.layers import LINKS, BatchNorm
 from gexpr.results import Track
 
 Config = TypeVar("Config", bound="ModelConfig")
@@ -276,9 +276,14 @@ class SequenceModel(nn.Module):
 
     def crop_bins(self, x: Tensor, bins: tuple[int, int] | None = None) -> Tensor:
         """Keep the middle ``target_length`` bins of (B, bins, channels), or ``bins`` (half-open) of them."""
-        crop = output_crop(x.shape[1], self.target_length)
+        first, last = self.target_bins(x.shape[1], bins)
+        return x[:, first:last]
+
+    def target_bins(self, count: int, bins: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Where the target, or ``bins`` (half-open) of it, lies among ``count`` bins, half-open."""
+        crop = output_crop(count, self.target_length)
         first, last = (0, self.target_length) if bins is None else bins
-        return x[:, crop + first : crop + last]
+        return crop + first, crop + last
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -402,6 +407,12 @@ def check_number(name: str, value: object, *, above: float) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be a number above {above}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise ConfigError unless ``value`` is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}; it must be true or false")
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ConfigError unless ``value`` is one of ``choices``."""
     if value not in choices:
@@ -436,12 +447,12 @@ def _plain(value: Any) -> Any:
 
 
 def softplus_heads(features: int, heads: Mapping[str, int]) -> nn.ModuleDict:
-    """One linear layer a head; predictions are their softplus."""
+    """One linear layer a head; predictions are their softplus, or another link."""
     return nn.ModuleDict({name: nn.Linear(features, tracks) for name, tracks in heads.items()})
 
 
-def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None) -> Tensor:
-    """Softplus of a head's linear layer: (B, T, C) -> (B, T, tracks).
+def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None, link: str = "softplus") -> Tensor:
+    """The link of a head's linear layer, softplus mostly: (B, T, C) -> (B, T, tracks).
 
     In the precision of the weights even under autocast: rounding here would drown weak variant effects.
 
@@ -449,14 +460,15 @@ def predict_head(head: nn.Module, x: Tensor, tracks: Tensor | None = None) -> Te
         head: an ``nn.Linear``.
         x: its input.
         tracks: which of its outputs to compute; None for all.
+        link: name of one of :data:`gexpr.models.layers.LINKS`.
     """
     assert isinstance(head, nn.Linear)
     weight = head.weight if tracks is None else head.weight[tracks]
     bias = head.bias if tracks is None else head.bias[tracks]
     if not torch.amp.is_autocast_available(x.device.type):
-        return softplus_(F.linear(x, weight, bias))
+        return LINKS[link](F.linear(x, weight, bias))
     with torch.autocast(x.device.type, enabled=False):
-        return softplus_(F.linear(x.to(weight.dtype), weight, bias))
+        return LINKS[link](F.linear(x.to(weight.dtype), weight, bias))
 
 
 def parameter_count(model: nn.Module) -> int:

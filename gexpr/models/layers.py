@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 GELU_SLOPE = 1.702
+
+QUERY_BLOCK = 128
+"""Bins of a block of :func:`by_query_blocks`."""
 
 
 def one_hot(codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -40,6 +45,9 @@ def gelu_tanh(x: Tensor) -> Tensor:
 GELUS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": gelu, "tanh": gelu_tanh}
 """Approximations of GELU by name."""
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {**GELUS, "relu": torch.relu}
+"""Activations by name; GELU by its approximation."""
+
 
 def one_plus_exp_(x: Tensor) -> Tensor:
     """``1 + exp(x)`` in the memory of ``x``.
@@ -62,6 +70,24 @@ def softplus_(x: Tensor) -> Tensor:
     return x.relu_().add_(rest)
 
 
+def exp_linear_(x: Tensor) -> Tensor:
+    """``x + 1`` above 0 and ``exp(x)`` below, to be used in place of ``x``, which may be overwritten."""
+    below = x.clamp(max=0).exp()
+    return x.relu() + below if torch.is_grad_enabled() else x.relu_().add_(below)
+
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softplus": softplus_,
+    "exp_linear": exp_linear_,
+    "exp": torch.exp,
+    "linear": lambda x: x,
+}
+"""What makes predictions of a head's linear outputs, by name; they may overwrite their argument.
+
+Of ``linear`` alone predictions may be negative.
+"""
+
+
 def exponential_linspace_int(start: int, end: int, count: int, divisible_by: int) -> list[int]:
     """``count`` widths from ``start`` to ``end`` in equal ratios, rounded to multiples (Enformer's tower)."""
     if count == 1:
@@ -74,12 +100,15 @@ def exponential_linspace_int(start: int, end: int, count: int, divisible_by: int
 class Convolution(nn.Conv1d):
     """Convolution with SAME padding along the length: (B, L, C_in) -> (B, L, C_out).
 
-    ``weight`` is (C_out, C_in, kernel). The kernel is odd.
+    ``weight`` is (C_out, C_in, kernel). An even kernel sees one position more to the right than to the
+    left, as TensorFlow has it; only odd kernels can be dilated.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1, bias: bool = True
     ) -> None:
+        if kernel % 2 == 0 and dilation > 1:
+            raise ValueError(f"a kernel of {kernel} cannot be dilated; it must be odd")
         super().__init__(in_channels, out_channels, kernel, dilation=dilation, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,10 +134,12 @@ class Convolution(nn.Conv1d):
     def _convolve(self, x: Tensor, dilation: int) -> Tensor:
         # as an image of height 1 whose channels are last in memory: no copy, and the fastest kernels
         image = x.transpose(1, 2).unsqueeze(2)
-        padding = (self.kernel_size[0] - 1) // 2 * dilation
+        padding = self.kernel_size[0] // 2 * dilation
         out = F.conv2d(
             image, self.weight.unsqueeze(2), self.bias, padding=(0, padding), dilation=(1, dilation)
         )
+        if self.kernel_size[0] % 2 == 0:
+            out = out[..., 1:]
         return out.squeeze(2).transpose(1, 2)
 
 
@@ -155,6 +186,32 @@ def normalized_gelu(x: Tensor, norm: BatchNorm, form: str = "sigmoid") -> Tensor
     return normalized.to(x.dtype)
 
 
+@contextmanager
+def precisely(x: Tensor) -> Iterator[Tensor]:
+    """Compute in float32 or more, autocast or not: gives ``x`` in that precision."""
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    if not torch.amp.is_autocast_available(x.device.type):
+        yield exact
+        return
+    with torch.autocast(x.device.type, enabled=False):
+        yield exact
+
+
+def by_query_blocks(function: Callable[[int, int], Tensor], first: int, last: int) -> list[Tensor]:
+    """``function`` of all intervals of at most ``QUERY_BLOCK`` bins from ``first`` to ``last``.
+
+    What it computes inside is never there for more than one interval; in training it is computed again.
+    """
+    found = []
+    for start in range(first, last, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, last)
+        if torch.is_grad_enabled() and last - first > QUERY_BLOCK:
+            found.append(checkpoint(function, start, end, use_reentrant=False, preserve_rng_state=False))
+        else:
+            found.append(function(start, end))
+    return found
+
+
 def add_residual(x: Tensor, branch: Tensor) -> Tensor:
     """``x + branch``, in the branch's memory where no gradient is wanted."""
     if torch.is_grad_enabled() or branch.dtype != x.dtype:
@@ -185,10 +242,16 @@ class SoftmaxPool(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """The larger of each pair of positions: (B, L, C) -> (B, L / 2, C)."""
+    """The largest of each ``width`` positions, two by default: (B, L, C) -> (B, L / width, C)."""
+
+    def __init__(self, width: int = 2) -> None:
+        super().__init__()
+        self.width = width
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.maximum(x[:, 0::2], x[:, 1::2])
+        if self.width == 2:
+            return torch.maximum(x[:, 0::2], x[:, 1::2])
+        return x.unflatten(1, (-1, self.width)).amax(2)
 
 
 class ConvBlock(nn.Module):

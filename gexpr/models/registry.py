@@ -9,14 +9,26 @@ from gexpr.errors import ConfigError
 from gexpr.models.base import ModelConfig, SequenceModel
 from gexpr.models.basenji import Basenji
 from gexpr.models.borzoi import Borzoi
+from gexpr.models.cnn import Cnn
+from gexpr.models.decay_attention import DecayAttention
 from gexpr.models.enformer import Enformer
+from gexpr.models.exp_decay import ExpDecay
+from gexpr.models.mini_enformer import MiniEnformer
+from gexpr.models.multiscale import Multiscale
 from gexpr.models.sparse_enformer import SparseEnformer
+from gexpr.models.standard import Standard
 
 _ARCHITECTURES: dict[str, type[SequenceModel]] = {
     "basenji": Basenji,
     "borzoi": Borzoi,
+    "cnn": Cnn,
+    "decay_attention": DecayAttention,
     "enformer": Enformer,
+    "exp_decay": ExpDecay,
+    "mini_enformer": MiniEnformer,
+    "multiscale": Multiscale,
     "sparse_enformer": SparseEnformer,
+    "standard": Standard,
 }
 
 
