@@ -16,6 +16,9 @@ from gexpr.training.losses import (
     Objective,
     contrast,
     log_mse,
+    log_poisson,
+    mse,
+    multinomial,
     poisson,
     poisson_multinomial,
     wide_sums,
@@ -128,9 +131,64 @@ def test_contrast_sums_the_tracks_of_a_group_and_is_zero_when_right():
     assert contrast(y[..., [2, 3, 0, 1]], y, valid, pairs, 4).item() > 0.01
 
 
-@pytest.mark.parametrize("name", ["poisson", "poisson_multinomial", "log_mse"])
-def test_invalid_bins_have_no_gradient_and_none_valid_gives_zero(name):
-    function = {"poisson": poisson, "poisson_multinomial": poisson_multinomial, "log_mse": log_mse}[name]
+def test_log_poisson_is_equation_1_of_the_log_rate_whether_given_rates_or_logs():
+    f, y = bins([-1.0, 0.5, 2.0, 9.0]), bins([0.0, 2.0, 7.0, 100.0])
+    by_hand = -(0 - math.exp(-1)) - (2 * 0.5 - math.exp(0.5)) - (7 * 2 - math.exp(2))
+    assert log_poisson(f.exp(), y, THREE).item() == pytest.approx(by_hand / 3, abs=1e-12)
+    assert log_poisson(f, y, THREE, log_input=True).item() == pytest.approx(by_hand / 3, abs=1e-12)
+    assert log_poisson(f.exp(), y, THREE).item() == pytest.approx(poisson(f.exp(), y, THREE, 0.0).item())
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("log_input", [False, True])
+def test_log_poisson_is_that_of_torch(full, log_input):
+    generator = np.random.default_rng(2)
+    p = bins(generator.gamma(2.0, 2.0, 40))
+    y = bins([0.0, 0.5, 1.0, 1.5, *generator.poisson(3.0, 36)])
+    valid = torch.ones(1, 40, dtype=torch.bool)
+    theirs = torch.nn.functional.poisson_nll_loss(p, y, log_input=log_input, full=full, eps=0.0)
+    assert log_poisson(p, y, valid, log_input, full).item() == pytest.approx(theirs.item(), abs=1e-12)
+
+
+def test_the_full_log_poisson_is_the_likelihood_of_large_counts():
+    y = np.array([40, 75, 120, 300])
+    loss = log_poisson(bins(y + 3.0), bins(y), ALL, full=True).item()
+    assert loss == pytest.approx(-stats.poisson.logpmf(y, y + 3.0).mean(), abs=2e-3)
+
+
+def test_mse_by_hand_with_targets_below_zero():
+    p, y = bins([1.0, -2.0, 0.5, 9.0]), bins([-1.0, -2.5, 0.0, 100.0])
+    assert mse(p, y, THREE).item() == pytest.approx((4 + 0.25 + 0.25) / 3, abs=1e-12)
+
+
+def test_multinomial_is_the_log_likelihood_of_the_shares_alone():
+    p, y = bins([1.0, 2.0, 5.0, 9.0]), bins([3.0, 0.0, 1.0, 100.0])
+    loss = multinomial(p, y, THREE, epsilon=1e-12).item()
+    coefficient = math.lgamma(5) - math.lgamma(4)
+    likelihood = stats.multinomial.logpmf([3, 0, 1], 4, [1 / 8, 2 / 8, 5 / 8])
+    assert loss == pytest.approx((coefficient - likelihood) / 3, abs=1e-9)
+    assert multinomial(7 * p, y, THREE, epsilon=1e-12).item() == pytest.approx(loss, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "function", [poisson, log_poisson, multinomial, poisson_multinomial], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("level", [0.0, 1e-38])
+def test_rates_that_vanish_give_finite_losses_and_gradients(function, level):
+    # As a softplus gives them far below zero, in float32.
+    p = torch.full((1, 4, 2), level, requires_grad=True)
+    y = torch.tensor([0.0, 1.0, 50.0, 1e4]).reshape(1, 4, 1).expand(1, 4, 2)
+    loss = function(p, y, ALL)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(p.grad).all()
+    assert (p.grad[0, 3] < 0).all()
+
+
+FUNCTIONS = (poisson, log_poisson, multinomial, poisson_multinomial, mse, log_mse)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda each: each.__name__)
+def test_invalid_bins_have_no_gradient_and_none_valid_gives_zero(function):
     p = bins([1.0, 2.0, 3.0, 4.0]).requires_grad_()
     function(p, bins([2.0, 1.0, 5.0, 9.0]), THREE).backward()
     assert p.grad is not None
@@ -145,6 +203,10 @@ def test_gradients_are_those_of_finite_differences():
     p = (torch.rand(2, 8, 2, generator=generator, dtype=torch.float64) * 5 + 0.5).requires_grad_()
     for function in (
         lambda v: poisson(v, y, valid),
+        lambda v: log_poisson(v, y, valid),
+        lambda v: log_poisson(v, y, valid, True, True),
+        lambda v: multinomial(v, y, valid),
+        lambda v: mse(v, -y, valid),
         lambda v: poisson_multinomial(v, y, valid),
         lambda v: log_mse(v, y, valid, 4),
         lambda v: contrast(v, y, valid, [([1], [0])], 4, "squared"),
@@ -174,6 +236,40 @@ def test_objective_adds_weighted_terms_and_names_them():
         Objective(bad, tracks, 4)
     with pytest.raises(ConfigError, match="width 8"):
         Objective(LossConfig(terms=(TermConfig("log_mse", width=8),)), tracks, 4)
+
+
+def test_objective_hands_settings_to_each_loss():
+    p, y = two_tracks([1, 2, 3, 4], [5, 1, 2, 2]), two_tracks([0, 1, 4, 4], [1, 3, 1, 1])
+    config = LossConfig(
+        name="log_poisson",
+        full=True,
+        terms=(
+            TermConfig("log_poisson", log_input=True),
+            TermConfig("multinomial"),
+            TermConfig("mse"),
+            TermConfig("poisson_multinomial", total_weight=0.7),
+        ),
+    )
+    _, parts = Objective(config, [Track(0, "a", "a"), Track(1, "b", "b")], 4)(p, y, ALL)
+    assert {name: value.item() for name, value in parts.items()} == {
+        "log_poisson": log_poisson(p, y, ALL, full=True).item(),
+        "log_poisson_2": log_poisson(p, y, ALL, log_input=True).item(),
+        "multinomial": multinomial(p, y, ALL).item(),
+        "mse": mse(p, y, ALL).item(),
+        "poisson_multinomial": poisson_multinomial(p, y, ALL, 0.7).item(),
+    }
+
+
+def test_negative_targets_are_for_mse_alone():
+    tracks = [Track(0, "a", "a"), Track(1, "b", "b")]
+    y = two_tracks([1, 2, 3, -4], [5, 1, 2, 2]).numpy()
+    Objective(LossConfig(name="mse"), tracks, 4).check_targets(y, ALL.numpy(), "here")
+    terms = (TermConfig("log_mse"),)
+    for config, name in ((LossConfig(), "poisson"), (LossConfig(name="mse", terms=terms), "log_mse")):
+        objective = Objective(config, tracks, 4)
+        objective.check_targets(y, THREE.numpy(), "here")
+        with pytest.raises(ConfigError, match=f"here: track 'a' has the target -4, but the loss {name} is"):
+            objective.check_targets(y, ALL.numpy(), "here")
 
 
 def test_streaming_pearson_equals_that_of_the_whole():

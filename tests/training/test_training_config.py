@@ -14,10 +14,14 @@ import yaml
 from torch import nn
 
 from gexpr.errors import ConfigError, InputError
+from gexpr.models import registry
 from gexpr.training import from_dict, load_config
-from gexpr.training.config import OptimizerConfig, ScheduleConfig
+from gexpr.training.config import L2Config, OptimizerConfig, ScheduleConfig
 from gexpr.training.optimizers import (
+    EqualAverage,
+    L2Penalty,
     WeightAverage,
+    layer_kinds,
     learning_rate_factor,
     make_optimizer,
     parameter_groups,
@@ -153,6 +157,122 @@ def test_learning_rate_rises_and_falls():
     assert learning_rate_factor(99, constant) == 1
 
 
+def test_learning_rate_falls_by_a_rate_in_steps_or_evenly():
+    # Basenji's code: a fifth every 200,000 steps.
+    step = ScheduleConfig(steps=10**6, decay="step", decay_rate=0.2, decay_steps=200_000)
+    at = (0, 199_999, 200_000, 399_999, 400_000)
+    assert [learning_rate_factor(each, step) for each in at] == pytest.approx([1, 1, 0.2, 0.2, 0.04])
+    even = ScheduleConfig(
+        steps=100, warmup_steps=2, decay="exponential", decay_rate=0.5, decay_steps=10, final_fraction=0.1
+    )
+    assert [learning_rate_factor(each, even) for each in (0, 2, 12, 17, 99)] == pytest.approx(
+        [0.5, 1, 0.5, 0.5**1.5, 0.1]
+    )
+
+
+def test_one_cycle_is_that_of_torch():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=50, pct_start=0.2, cycle_momentum=False
+    )
+    ours = ScheduleConfig(steps=50, warmup_steps=10, decay="one_cycle", final_fraction=1 / 25e4)
+    for step in range(50):
+        assert learning_rate_factor(step, ours) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        if step < 49:
+            theirs.step()
+
+
+def test_optimizers_have_the_settings_and_defaults_that_are_usual_for_them():
+    model = nn.Linear(2, 2)
+    rmsprop = make_optimizer(model, OptimizerConfig(name="rmsprop")).param_groups[0]
+    assert [rmsprop[name] for name in ("alpha", "eps", "momentum")] == [0.9, 1e-7, 0.0]
+    sgd = make_optimizer(model, OptimizerConfig(name="sgd", nesterov=True, momentum=0.8)).param_groups[0]
+    assert (sgd["momentum"], sgd["nesterov"]) == (0.8, True)
+    assert make_optimizer(model, OptimizerConfig(name="sgd")).param_groups[0]["momentum"] == 0.9
+    assert make_optimizer(model, OptimizerConfig()).param_groups[0]["eps"] == 1e-8
+
+
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.to_query = nn.Linear(8, 8)
+        self.inner = nn.ModuleList([nn.Conv1d(8, 8, 1)])
+
+
+def layers() -> nn.Module:
+    """One layer of every kind, made on purpose in an order that is not theirs."""
+    model = nn.Module()
+    model.convolutions = nn.ModuleList([nn.Conv1d(4, 8, 3), nn.Conv2d(4, 8, 1)])
+    model.batch_norm = nn.BatchNorm1d(8)
+    model.attention = SelfAttention()
+    model.lstm = nn.LSTM(8, 4, bidirectional=True)
+    model.cell = nn.LSTMCell(8, 4)
+    model.embedding = nn.Embedding(5, 8)
+    model.scale = nn.Parameter(torch.ones(3))
+    model.output = nn.Linear(8, 2)
+    return model
+
+
+def test_layers_are_told_by_kind():
+    kinds: dict[str, set[str]] = {}
+    for name, _, kind in layer_kinds(layers()):
+        kinds.setdefault(kind, set()).add(name.rpartition(".")[0])
+    assert kinds == {
+        "conv": {"convolutions.0", "convolutions.1"},
+        "norm": {"batch_norm", "attention.norm"},
+        "attention": {"attention.to_query", "attention.inner.0"},
+        "recurrent": {"lstm", "cell"},
+        "embedding": {"embedding"},
+        "other": {""},
+        "dense": {"output"},
+    }
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["weights", "biases_too"])
+def test_penalty_has_the_gradient_of_the_right_parameters(bias):
+    model = layers()
+    model.convolutions[1].weight.requires_grad_(False)
+    coefficients = {"conv": 1e-3, "dense": 0.5, "recurrent": 0.25}
+    penalty = L2Penalty(model, L2Config(**coefficients, bias=bias))
+    penalty().backward()
+    value = 0.0
+    touched = set()
+    for name, parameter, kind in layer_kinds(model):
+        wanted = kind in coefficients and parameter.requires_grad and (bias or "bias" not in name)
+        if wanted:
+            value += coefficients[kind] * parameter.detach().square().sum().item()
+            touched.add(name)
+            torch.testing.assert_close(parameter.grad, 2 * coefficients[kind] * parameter.detach())
+        else:
+            assert parameter.grad is None, name
+    assert penalty().item() == pytest.approx(value, rel=1e-5)
+    assert "convolutions.0.weight" in touched and "lstm.weight_hh_l0_reverse" in touched
+    assert ("output.bias" in touched) == bias
+    assert not L2Penalty(model, L2Config()).active
+
+
+def test_kinds_of_layers_of_enformer():
+    settings = {
+        "channels": 24,
+        "divisible_by": 8,
+        "num_downsamples": 4,
+        "depth": 1,
+        "attention_heads": 2,
+        "key_size": 8,
+        "context_length": 256,
+        "target_length": 8,
+        "heads": {"tracks": 2},
+    }
+    kinds = {name: kind for name, _, kind in layer_kinds(registry.build("sparse_enformer", settings))}
+    attention = {name for name, kind in kinds.items() if kind == "attention"}
+    assert attention == {name for name in kinds if ".attention." in name}
+    assert {kind for name, kind in kinds.items() if "norm" in name} == {"norm"}
+    assert {name for name, kind in kinds.items() if kind == "dense"} >= {"heads.tracks.weight"}
+    assert kinds["stem.convolution.weight"] == "conv"
+
+
 def test_weight_decay_spares_biases_and_norms():
     model = nn.Sequential(nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.Linear(8, 2))
     model.position_bias = nn.Parameter(torch.zeros(1, 2, 1, 4))
@@ -185,3 +305,37 @@ def test_weight_average_follows_its_formula_and_counters_are_copied():
         else:
             torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-6)
     assert not any(parameter.requires_grad for parameter in average.model.parameters())
+
+
+def test_equal_average_is_the_mean_of_the_chosen_steps_with_statistics_of_its_own():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.BatchNorm1d(8))
+    average = EqualAverage(model, start=4, every=3)
+    taken: list[dict[str, torch.Tensor]] = []
+    for step in range(1, 12):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model(torch.randn(2, 4, 9))
+        average.update(step)
+        assert average.begun == (step >= 4)
+        if step in (4, 7, 10):
+            taken.append({name: each.detach().double().clone() for name, each in model.named_parameters()})
+    assert average.count == 3
+    for name, parameter in average.model.named_parameters():
+        mean = torch.stack([weights[name] for weights in taken]).mean(dim=0)
+        torch.testing.assert_close(parameter.double(), mean, rtol=1e-5, atol=1e-6)
+    # torch's own way, without dropout; the norm that is frozen keeps its statistics.
+    batches = [torch.randn(3, 4, 9) for _ in range(5)]
+    expected = copy.deepcopy(average.model)
+    expected[2].p = 0.0
+    torch.optim.swa_utils.update_bn(batches, expected)
+    kept = average.model[3].running_mean.clone()
+    state = torch.get_rng_state()
+    average.statistics(iter(batches), frozen=["3"])
+    assert torch.equal(torch.get_rng_state(), state)
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(getattr(average.model[1], name), getattr(expected[1], name))
+    assert torch.equal(average.model[3].running_mean, kept)
+    assert not any(module.training for module in average.model.modules())
+    assert average.model[1].momentum == model[1].momentum
