@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import check_choice, check_int, check_probability, int_tuple, softplus_heads
-from gexpr.models.constructs import ConstructConfig, ConstructModel
-from gexpr.models.layers import BatchNorm, Convolution, init_variance_scaling_
+from gexpr.models.constructs import ConstructConfig, ConstructModel, ShortConvolution
+from gexpr.models.layers import BatchNorm, init_variance_scaling_
 
 EPSILON = 1e-3
 READOUTS = ("flatten", "mean", "max")
@@ -72,7 +72,7 @@ class CnnBlock(nn.Module):
 
     def __init__(self, before: int, after: int, kernel: int, pool: int) -> None:
         super().__init__()
-        self.conv = Convolution(before, after, kernel)
+        self.conv = ShortConvolution(before, after, kernel)
         self.norm = BatchNorm(after, eps=EPSILON)
         self.pool = pool
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import ModelConfig, SequenceModel, check_choice, check_int, predict_head
-from gexpr.models.layers import one_plus_exp_
+from gexpr.models.layers import ConvBlock, Convolution, one_plus_exp_
 
 OUTPUT_LINKS = ("softplus", "linear")
 
@@ -103,3 +103,25 @@ def tanh(x: Tensor) -> Tensor:
         return torch.tanh(x)
     # tanh x = 1 - 2 / (1 + exp(2x))
     return one_plus_exp_(2 * x).reciprocal_().mul_(-2).add_(1)
+
+
+class ShortConvolution(Convolution):
+    """Convolution of a short sequence; on a CPU, where no gradient is wanted, one matrix product.
+
+    PyTorch's kernels of convolutions divide a short sequence among threads in ways that change last digits.
+    """
+
+    def _convolve(self, x: Tensor, dilation: int) -> Tensor:
+        kernel = self.kernel_size[0]
+        if torch.is_grad_enabled() or x.device.type != "cpu" or dilation > 1:
+            return super()._convolve(x, dilation)
+        seen = F.pad(x, (0, 0, (kernel - 1) // 2, kernel // 2)).unfold(1, kernel, 1)
+        return F.linear(seen.flatten(2), self.weight.flatten(1), self.bias)
+
+
+class ShortConvBlock(ConvBlock):
+    """BatchNorm, GELU, :class:`ShortConvolution`: (B, L, C_in) -> (B, L, C_out)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel)
+        self.conv = ShortConvolution(in_channels, out_channels, kernel)

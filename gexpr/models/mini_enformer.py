@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import check_choice, check_int, check_probability, int_tuple, softplus_heads
-from gexpr.models.constructs import ConstructConfig, ConstructModel
+from gexpr.models.constructs import ConstructConfig, ConstructModel, ShortConvBlock, ShortConvolution
 from gexpr.models.enformer import MultiheadAttention, TransformerBlock
 from gexpr.models.layers import ConvBlock, Convolution, gelu, init_sonnet_
 from gexpr.models.positions import GAMMA_NORMALIZATIONS
@@ -183,9 +183,9 @@ class MiniEnformer(ConstructModel):
     def __init__(self, config: MiniEnformerConfig) -> None:
         super().__init__(config)
         widths = (config.stem_channels, *config.tower_channels)
-        self.stem = PooledBlock(Convolution(4, widths[0], config.stem_kernel), widths[0], stride=1)
+        self.stem = PooledBlock(ShortConvolution(4, widths[0], config.stem_kernel), widths[0], stride=1)
         self.tower = nn.ModuleList(
-            PooledBlock(ConvBlock(before, after, config.tower_kernel), after, stride=2)
+            PooledBlock(ShortConvBlock(before, after, config.tower_kernel), after, stride=2)
             for before, after in pairwise(widths)
         )
         self.transformer = nn.ModuleList(TransformerBlock(config, None) for _ in range(config.depth))

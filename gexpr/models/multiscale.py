@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import check_choice, check_int, check_probability, int_tuple, softplus_heads
-from gexpr.models.constructs import ConstructConfig, ConstructModel, sigmoid, swish, tanh
+from gexpr.models.constructs import ConstructConfig, ConstructModel, ShortConvolution, sigmoid, swish, tanh
 from gexpr.models.enformer import MultiheadAttention
 from gexpr.models.layers import BatchNorm, Convolution, init_sonnet_, init_variance_scaling_
 from gexpr.models.positions import GAMMA_NORMALIZATIONS
@@ -146,7 +146,7 @@ class Branch(nn.Module):
 
     def __init__(self, kernel: int, inner: int, channels: int) -> None:
         super().__init__()
-        self.wide = Convolution(4, inner, kernel)
+        self.wide = ShortConvolution(4, inner, kernel)
         self.wide_norm = BatchNorm(inner, eps=EPSILON, momentum=MOMENTUM)
         self.pointwise = Convolution(inner, channels)
         self.pointwise_norm = BatchNorm(channels, eps=EPSILON, momentum=MOMENTUM)

@@ -24,6 +24,8 @@ def drawn(architecture, **settings):
 common = dict(context_length=4096, target_length=200, heads={"tracks": 3})
 borzoi = dict(**common, stem_channels=40, tower_channels=(44, 52, 64), depth=2, attention_heads=4,
               key_size=16, relative_features=8, final_channels=50)
+convolutions = dict(channels=[40, 44, 52, 60], kernels=[22, 1, 6, 3], pools=[1, 4, 4, 1],
+                    final_channels=100)
 models = {
     "yeast-tss": checkpoints.load("yeast-tss"),
     "enformer": drawn("enformer", **common, channels=96, num_downsamples=4, divisible_by=8, depth=2,
@@ -33,6 +35,18 @@ models = {
                       projection_bias=True),
     "basenji": drawn("basenji", **common, stem_channels=48, num_downsamples=4, tower_start=56,
                      dilated_layers=5, dilated_channels=32, final_channels=100),
+    "basenji of 2018": drawn("basenji", **common, **convolutions, form="dense", activation="relu",
+                             dilated_layers=4, dilated_channels=24, dilated_rate=2.0, link="exp_linear"),
+    "standard": drawn("standard", **common, **convolutions),
+    "exp_decay": drawn("exp_decay", **common, **convolutions),
+    "exp_decay, softmax": drawn("exp_decay", **common, **convolutions, learned=True, weights="softmax"),
+    "decay_attention": drawn("decay_attention", **common, **convolutions, attention_heads=[3, 2]),
+    "decay_attention, exponential": drawn("decay_attention", **common, **convolutions, decay="exponential",
+                                          own_bin=False, relu_scores=True),
+    "mini_enformer": drawn("mini_enformer"),
+    "multiscale": drawn("multiscale"),
+    "multiscale, tanh": drawn("multiscale", lstm_activation="tanh", link="softplus"),
+    "cnn": drawn("cnn"),
 }
 found = {}
 with torch.inference_mode():

@@ -48,10 +48,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
         dilated_channels=8,
         final_channels=20,
     ),
+    "cnn": dict(channels=(8, 8), kernels=(5, 4), hidden=(8,), dropout=0.2),
+    "mini_enformer": dict(
+        trim_left=3, stem_channels=8, tower_channels=(8, 12), depth=1, relative_features=6, dropout=0.2
+    ),
+    "multiscale": dict(
+        kernels=(5, 6), branch_channels=8, channels=12, key_size=8, link="softplus", dropout=0.2
+    ),
 }
+CONSTRUCTS = ("cnn", "mini_enformer", "multiscale")
+for name in CONSTRUCTS:
+    SETTINGS[name] |= {"context_length": 64, "target_length": 1}
 
 
-WITH_TILES = [name for name in registry.names() if name != "borzoi"]
+WITH_TILES = [name for name in registry.names() if name not in ("borzoi", *CONSTRUCTS)]
 """Architectures whose trunk is made of blocks; of borzoi only the transformer is."""
 
 
@@ -72,8 +82,8 @@ def two_steps(model: SequenceModel, batch: int = 2, autocast: bool = False) -> d
     torch.manual_seed(9)
     found: dict[str, Tensor] = {}
     for step in range(2):
-        codes = torch.randint(0, 4, (batch, LENGTH), generator=generator)
-        targets = torch.rand(batch, TARGET, TRACKS, generator=generator).to(dtype)
+        codes = torch.randint(0, 4, (batch, model.context_length), generator=generator)
+        targets = torch.rand(batch, model.target_length, TRACKS, generator=generator).to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             predictions = model(torch.eye(4, dtype=dtype)[codes])
         loss = (predictions - targets * torch.log(predictions + 1e-6)).mean()
