@@ -41,7 +41,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "lightning": frozenset({"training"}),
     "tensorboard": frozenset({"training"}),
     "matplotlib": frozenset({"report"}),
-    "pyarrow": frozenset({"writers"}),
+    "pyarrow": frozenset({"writers", "datasets"}),
     "torch": frozenset({"models", "checkpoints", "scoring", "evaluation", "conversion", "training", "runs"}),
     "distributed": frozenset({"runs"}),
     "dask_jobqueue": frozenset({"runs"}),

@@ -53,6 +53,12 @@ from gexpr.errors import ConfigError
     "running statistics. Sets training.train_only.",
 )
 @click.option(
+    "--fold",
+    metavar="K/N",
+    help="Cross-validation: deal the training and validation data into N folds and validate on number K, "
+    "from 0; the test split stays. Sets training.fold; the default run folder gets the suffix -foldK.",
+)
+@click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a setting of CONFIG; repeatable."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
@@ -66,6 +72,7 @@ def command(
     checkpoint_activations: bool,
     init: str | None,
     train_only: str | None,
+    fold: str | None,
     overrides: tuple[str, ...],
     quiet: bool,
 ) -> None:
@@ -94,6 +101,7 @@ def command(
       gexpr train yeast.yaml -o runs/quick --max-minutes 10 --set schedule.steps=500
       gexpr train yeast.yaml -o runs/high --set optimizer.lr=2e-3 --set output.tensorboard=true
       gexpr train tune.yaml -o runs/tuned --init sparse --train-only attention
+      gexpr train yeast.yaml --fold 0/5        # and 1/5 to 4/5
 
     Exit codes: 0 finished, the checkpoint is written; 1 an input or setting is at fault; 2 wrong
     usage; 75 stopped and saved, run the same command again.
@@ -109,8 +117,14 @@ def command(
         overrides = (*overrides, f"training.init={json.dumps(place)}")
     if train_only is not None:
         overrides = (*overrides, f"training.train_only={json.dumps(train_only.split(','))}")
+    if fold is not None:
+        overrides = (*overrides, f"training.fold={json.dumps(fold)}")
     settings = load_config(config, overrides)
-    folder = output or (Path(settings.output.folder) if settings.output.folder else None)
+    folder = output
+    if folder is None and settings.output.folder:
+        number = settings.training.fold
+        suffix = "" if number is None else f"-fold{number.partition('/')[0]}"
+        folder = Path(settings.output.folder + suffix)
     if folder is None:
         raise ConfigError("no run folder: give --output DIR, or output.folder in the configuration")
     from gexpr.training import train

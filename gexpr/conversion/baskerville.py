@@ -7,7 +7,6 @@ from typing import Any
 
 from gexpr.conversion import keras
 from gexpr.conversion.adapter import Array, Place, Source, transposed
-from gexpr.datasets.basenji import TargetRow
 from gexpr.errors import ConfigError
 from gexpr.models.borzoi import BorzoiConfig
 
@@ -16,31 +15,6 @@ ORDER = (
     r"((Cropping1D )?(conv_nac )?|conv_nac Cropping1D )"
 )
 """Blocks of a trunk. A pointwise block gives the same before and after the crop."""
-
-_PLAIN = {"sum": 1.0, "mean": 1.0, "avg": 1.0, "max": 1.0}
-_EXPONENTS = {
-    "shifted": {"sum_sqrt": 0.5, "mean_sqrt": 0.5, "avg_sqrt": 0.5, "sum_exp75": 0.75, **_PLAIN},
-    "power": {"sum_sqrt": 0.75, **_PLAIN},
-}
-
-
-def transform_of(row: TargetRow, squash: str) -> str:
-    """The transform of a track from its line of ``targets.txt``.
-
-    Raises:
-        ConfigError: its ``sum_stat`` is not known.
-    """
-    exponents = _EXPONENTS[squash]
-    if row.sum_stat not in exponents:
-        raise ConfigError(
-            f"track {row.identifier}: sum_stat {row.sum_stat!r} is not one of: {', '.join(exponents)}"
-        )
-    exponent = exponents[row.sum_stat]
-    if exponent == 1 and row.clip_soft is None:
-        return "count"
-    form = "shifted_power" if squash == "shifted" else "power"
-    clip = "" if row.clip_soft is None else f",clip_soft={row.clip_soft:g}"
-    return f"squashed:{form},exponent={exponent:g}{clip}"
 
 
 def settings(params: Mapping[str, Any], place: str, gelu: str = "tanh") -> dict[str, Any]:

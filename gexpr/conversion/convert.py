@@ -19,6 +19,7 @@ from gexpr.conversion import basenji, baskerville, borzoi_pytorch, enformer, ker
 from gexpr.conversion.adapter import Dropped, Place, Source, take_in
 from gexpr.conversion.kinds import CHOICES, KINDS
 from gexpr.datasets.basenji import TargetRow, as_tracks, read_targets
+from gexpr.datasets.basenji import transform_of as squashed_transform
 from gexpr.errors import CheckpointError, ConfigError
 from gexpr.models.base import SequenceModel, on_meta_device, parameter_count
 from gexpr.models.basenji import Basenji, BasenjiConfig
@@ -264,7 +265,7 @@ def _squashed(options: Options) -> tuple[Callable[[TargetRow], str], str]:
     """How tracks of Borzoi's kind are undone, and what the card says of it."""
     squash = options.get("squash") or "shifted"
     note = f"Tracks that were squashed, if any, are undone as {squash} (gexpr convert --squash)."
-    return lambda row: baskerville.transform_of(row, squash), note
+    return lambda row: squashed_transform(row, squash), note
 
 
 def _params(kind: str, options: Options) -> tuple[dict[str, Any], str]:

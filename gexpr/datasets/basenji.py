@@ -18,13 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gexpr.datasets.windowed import WindowData
-from gexpr.errors import InputError, shown
+from gexpr.errors import ConfigError, InputError, shown
+from gexpr.genome.bed import read_bed
 from gexpr.results import Track
 from gexpr.wire import fields, masked_crc
 
 MAX_RECORD = 1 << 31
 _PIECE = 1 << 20
 _FILE = re.compile(r"(?P<split>[A-Za-z_][A-Za-z_0-9]*)-(?P<numbers>[0-9]+(-[0-9]+)*)\.tfr")
+
+_PLAIN = {"sum": 1.0, "mean": 1.0, "avg": 1.0, "max": 1.0}
+_EXPONENTS = {
+    "shifted": {"sum_sqrt": 0.5, "mean_sqrt": 0.5, "avg_sqrt": 0.5, "sum_exp75": 0.75, **_PLAIN},
+    "power": {"sum_sqrt": 0.75, **_PLAIN},
+}
 
 
 class Geometry(NamedTuple):
@@ -130,6 +137,25 @@ def read_targets(path: str | os.PathLike[str]) -> list[TargetRow]:
     return rows
 
 
+def transform_of(row: TargetRow, squash: str) -> str:
+    """The transform of a track from its line of ``targets.txt``.
+
+    Raises:
+        ConfigError: its ``sum_stat`` is not known.
+    """
+    exponents = _EXPONENTS[squash]
+    if row.sum_stat not in exponents:
+        raise ConfigError(
+            f"track {row.identifier}: sum_stat {row.sum_stat!r} is not one of: {', '.join(exponents)}"
+        )
+    exponent = exponents[row.sum_stat]
+    if exponent == 1 and row.clip_soft is None:
+        return "count"
+    form = "shifted_power" if squash == "shifted" else "power"
+    clip = "" if row.clip_soft is None else f",clip_soft={row.clip_soft:g}"
+    return f"squashed:{form},exponent={exponent:g}{clip}"
+
+
 def as_tracks(rows: list[TargetRow], transforms: list[str]) -> list[Track]:
     """Rows of ``targets.txt`` as a checkpoint's tracks; ``transforms`` says what predictions are of each."""
     tracks = []
@@ -205,6 +231,25 @@ class BasenjiDataset:
     def track_count(self) -> int:
         """Number of tracks."""
         return self.geometry.tracks
+
+    def files(self, split: str) -> list[Path]:
+        """The files of a split in their order; none for an unknown one."""
+        return list(self._files.get(split, ()))
+
+    def window_places(self) -> dict[str, list[tuple[str, int, int]]]:
+        """Where ``sequences.bed`` says that each window's targets lie (contig, start, end), by split.
+
+        Empty without that file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / "sequences.bed"
+        places: dict[str, list[tuple[str, int, int]]] = {}
+        if path.exists():
+            for region in read_bed(path):
+                places.setdefault(region.name, []).append((region.chrom, region.start, region.end))
+        return places
 
     def window_count(self, split: str) -> int | None:
         """Windows of a split, where ``statistics.json`` says it."""

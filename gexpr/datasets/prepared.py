@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from gexpr.datasets.windowed import WindowData
+from gexpr.datasets.folds import Fold, deal
+from gexpr.datasets.windowed import Batch, Draws, WindowData, stack
 from gexpr.errors import GexprError, InputError
 from gexpr.results import Track
 
@@ -21,6 +23,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "valid", "test")
 NO_SPLIT = 255
 MEMORY_LIMIT = 4 << 30
+_TRAIN, _VALID, _TEST = range(len(SPLITS))
 
 
 class Window(NamedTuple):
@@ -66,6 +69,10 @@ class PreparedDataset:
     Raises:
         InputError: the file is missing, unfinished, damaged or not such a dataset.
     """
+
+    crops = 1
+    central_crop = 0
+    both_strands = True
 
     def __init__(self, path: str | os.PathLike[str], in_memory: bool | None = None) -> None:
         self.path = Path(path)
@@ -119,6 +126,7 @@ class PreparedDataset:
         self.in_memory = size <= MEMORY_LIMIT if in_memory is None else in_memory
         self._cache: dict[tuple[str, str], Any] = {}
         self._file: h5py.File | None = None
+        self._roles: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -139,16 +147,25 @@ class PreparedDataset:
         return len(self.tracks)
 
     @property
+    def provenance(self) -> dict[str, Any]:
+        """What ``gexpr prepare`` recorded of the origin: names of files, digest of the genome, options."""
+        return self.attributes
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have windows."""
         present = {window.split for window in self._windows}
         return tuple(split for split in SPLITS if split in present)
 
+    @cached_property
+    def _by_split(self) -> dict[str, list[Window]]:
+        return {split: [window for window in self._windows if window.split == split] for split in SPLITS}
+
     def windows(self, split: str) -> list[Window]:
         """The windows of ``train``, ``valid`` or ``test``, by contig and start."""
         if split not in SPLITS:
             raise GexprError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
-        return [window for window in self._windows if window.split == split]
+        return list(self._by_split[split])
 
     def window_count(self, split: str) -> int:
         """Number of windows of a split."""
@@ -172,12 +189,16 @@ class PreparedDataset:
             if self._file is None:
                 self._file = h5py.File(self.path, "r")
             dataset = self._file[f"contigs/{contig}/{name}"]
+            whole = self.in_memory or (name == "split" and contig in self._roles)
             try:
-                self._cache[key] = dataset[...] if self.in_memory else dataset
+                array = dataset[...] if whole else dataset
             except OSError as error:
                 raise InputError(
                     f"contig {contig}: {name} cannot be read: {error}", path=self.path
                 ) from error
+            if name == "split" and contig in self._roles:
+                array = np.where(array < _TEST, np.uint8(self._roles[contig]), array)
+            self._cache[key] = array
         return self._cache[key]
 
     def sequence(self, contig: str) -> np.ndarray:
@@ -219,6 +240,80 @@ class PreparedDataset:
             owner = padded(self._array(contig, "split"), first_bin, last_bin, NO_SPLIT)
             valid = valid & (owner == SPLITS.index(split))
         return WindowData(codes, targets, valid)
+
+    def draw(self, split: str, draws: Draws) -> Batch:
+        """The windows of a split that ``draws`` names; bins of other splits are not valid."""
+        windows = self._by_split[split]
+        return stack(
+            [
+                self.window(windows[place].contig, windows[place].start, int(jitter), int(shift), split=split)
+                for place, jitter, shift in zip(draws.windows, draws.jitters, draws.shifts, strict=True)
+            ]
+        )
+
+    def contents(self, split: str) -> list[str]:
+        """Names of the contigs on which a split has windows; none for an unknown split."""
+        return list(self.contigs_of(split)) if split in SPLITS else []
+
+    def describe(self) -> list[str]:
+        """Genome and digest."""
+        return [
+            f"Genome: {self.attributes.get('fasta', '?')} (digest "
+            f"{str(self.attributes.get('fasta_digest', '?'))[:16]}).",
+            f"Prepared dataset: digest {self.digest[:16]}.",
+        ]
+
+    def with_fold(self, fold: Fold) -> PreparedDataset:
+        """The same data, its training and validation contigs dealt out anew; the test split stays.
+
+        Contigs go to folds by their number of bins. Those of fold ``fold.index`` are validated on, in windows
+        that do not overlap; those of the others are trained on, in windows ``stride`` apart, as when the
+        dataset was prepared.
+
+        Raises:
+            ConfigError: fewer contigs than folds.
+        """
+        contigs = [
+            contig
+            for contig in self.contigs
+            if any(window.contig == contig and window.split != SPLITS[_TEST] for window in self._windows)
+        ]
+        owners = deal([self.bins[contig] for contig in contigs], fold.number)
+        folded = copy.copy(self)
+        folded._cache, folded._file = {}, None
+        folded._roles = {
+            contig: _VALID if owner == fold.index else _TRAIN
+            for contig, owner in zip(contigs, owners, strict=True)
+        }
+        folded._windows = [
+            window
+            for contig in self.contigs
+            for window in (
+                *folded._tiled(contig),
+                *(each for each in self._windows if each.contig == contig and each.split == SPLITS[_TEST]),
+            )
+        ]
+        folded.__dict__.pop("_by_split", None)
+        return folded
+
+    def _tiled(self, contig: str) -> Iterator[Window]:
+        """Windows over the bins of a contig that has a role, as ``gexpr prepare`` would lay them."""
+        role = self._roles.get(contig)
+        if role is None:
+            return
+        stride = self.attributes.get("stride")
+        step = stride // self.bin_size if stride and role == _TRAIN else self.target_length
+        most = float(self.attributes.get("max_gap_fraction", 0.5))
+        own = self.bin_splits(contig) == role
+        usable = self.valid(contig) & own
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], own, [False]]).astype(np.int8)))
+        for first, last in edges.reshape(-1, 2).tolist():
+            for start in range(first, last, step):
+                end = min(start + self.target_length, last)
+                if usable[start:end].mean() >= 1.0 - most:
+                    yield Window(contig, (start - self.crop) * self.bin_size, SPLITS[role])
+                    if end == last:
+                        break
 
 
 def _text(value: Any) -> str:

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gexpr.datasets import PreparedDataset
+from gexpr.datasets import TrainingSource
 from gexpr.results import Track
 from gexpr.training.config import TrainConfig
 
 
 def compose(
     config: TrainConfig,
-    dataset: PreparedDataset,
+    dataset: TrainingSource,
     tracks: Sequence[Track],
     parameters: int,
     summary: dict[str, Any],
 ) -> str:
     """Markdown text: data, splits, architecture, training, metrics on the validation split, limits."""
-    source = dataset.attributes
+    files = dataset.provenance.get("files", {})
     metrics = summary["validation"]
     lines = [f"# {config.output.name}", ""]
     if config.output.description:
@@ -31,21 +31,27 @@ def compose(
         "",
         "## Data",
         "",
-        f"- Genome: {source.get('fasta', '?')} (digest {str(source.get('fasta_digest', '?'))[:16]}).",
-        f"- Prepared dataset: digest {dataset.digest[:16]}.",
+        *(f"- {line}" for line in dataset.describe()),
     ]
+    if config.training.fold is not None:
+        lines.append(
+            f"- Fold {config.training.fold}, counted from 0: training and validation data are dealt out anew."
+        )
     for split, use in (
         (config.data.train_split, "training"),
         (config.data.valid_split, "validation: selection and early stopping only"),
         ("test", "test: not used in training"),
     ):
-        names = dataset.contigs_of(split)
+        names = dataset.contents(split)
         if names:
             lines.append(f"- {split} ({use}): {', '.join(names)}.")
-    lines += ["", "| track | label | assay | strand | files |", "|---|---|---|---|---|"]
+    columns = ["track", "label", "assay", "strand", *(["files"] if files else [])]
+    lines += ["", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for track in tracks:
-        files = ", ".join(source.get("files", {}).get(track.id, []))
-        lines.append(f"| {track.id} | {track.label} | {track.assay} | {track.strand} | {files} |")
+        cells = [track.id, track.label, track.assay, track.strand]
+        if files:
+            cells.append(", ".join(files.get(track.id, [])))
+        lines.append(f"| {' | '.join(cells)} |")
     settings = config.training
     augmentation = config.augmentation
     loss = " + ".join([config.loss.name, *(f"{term.weight:g} x {term.name}" for term in config.loss.terms)])
@@ -75,7 +81,8 @@ def compose(
         f"{summary['minutes']:.0f} minutes on {summary['device']} ({settings.precision}), "
         f"seed {settings.seed}.",
         f"- Augmentation: reverse complement {'on' if augmentation.reverse_complement else 'off'}, jitter "
-        f"{augmentation.jitter_bins} bins, shift {augmentation.shift_bp} bp.",
+        f"{augmentation.jitter_bins} bins, shift {augmentation.shift_bp} bp"
+        + (f", cut at random to {augmentation.crop_length:,} bp." if augmentation.crop_length else "."),
         f"- Weights of step {summary['selected_step']:,} ({settings.select}"
         + (f" by validation {settings.metric}" if settings.select == "best" else "")
         + ").",

@@ -36,8 +36,8 @@ def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:
 class DataConfig:
     """What to train on, relative to the configuration file.
 
-    ``path`` is a prepared dataset, a folder of TFRecords, or a table of sequences with values. ``squash`` is of
-    TFRecords: how their targets were squashed. All that follows is of tables: see
+    ``path`` is a prepared dataset, a folder of TFRecords, or a table of sequences with values. ``squash`` is
+    of TFRecords: how their targets were squashed. All that follows is of tables: see
     :class:`gexpr.datasets.SequenceTable`, :class:`gexpr.datasets.Construct` and
     :class:`gexpr.datasets.TableWindows`.
     """
@@ -73,7 +73,9 @@ class DataConfig:
             ("targets", TARGETS),
         ):
             _choice(f"data.{name}", getattr(self, name), allowed)
-        _require(self.length is None or self.length >= 1, f"data.length is {self.length}; it must be 1 or more")
+        _require(
+            self.length is None or self.length >= 1, f"data.length is {self.length}; it must be 1 or more"
+        )
         for name in ("scale", "shift"):
             _require(
                 getattr(self, name) is None or self.targets == "affine",
@@ -318,8 +320,8 @@ class ScheduleConfig:
 class AugmentationConfig:
     """``jitter_bins`` moves whole windows, ``shift_bp`` the sequence against its targets, both ways.
 
-    ``reverse_complement`` null is true for windows of genomes and false for tables. ``crop_length`` (bases) cuts
-    shorter windows out of those of a folder of TFRecords, at random; null shows them whole.
+    ``reverse_complement`` null is true for windows of genomes and false for tables. ``crop_length`` (bases)
+    cuts shorter windows out of those of a folder of TFRecords, at random; null shows them whole.
     """
 
     reverse_complement: bool | None = None
@@ -488,7 +490,8 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     """Read a YAML configuration.
 
     Args:
-        path: the file; ``data.path``, ``data.split_file`` and a ``training.init`` that is a folder are relative to it.
+        path: the file; ``data.path``, ``data.split_file`` and a ``training.init`` that is a folder are
+            relative to it.
         overrides: ``section.key=value`` texts that replace values of the file; the value is YAML.
 
     Raises:

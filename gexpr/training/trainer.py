@@ -29,7 +29,7 @@ from torch import Tensor
 
 import gexpr
 from gexpr import checkpoints, logs
-from gexpr.datasets import PreparedDataset
+from gexpr.datasets import TrainingSource
 from gexpr.errors import ConfigError, GexprError, InputError, Interrupted, require
 from gexpr.models import registry
 from gexpr.models.base import SequenceModel
@@ -50,6 +50,7 @@ from gexpr.training.optimizers import (
     make_average,
     make_optimizer,
 )
+from gexpr.training.sources import open_source
 from gexpr.training.state import (
     load_state,
     locked,
@@ -179,15 +180,19 @@ class _Run:
         self.max_minutes = config.training.max_minutes if max_minutes is None else max_minutes
         settings = config.training
         accelerator, devices = _device(device, settings.precision)
-        self.dataset = PreparedDataset(config.data.path)
+        self.dataset = open_source(config, output)
         self.objective = Objective(config.loss, self.dataset.tracks, self.dataset.target_length)
         self.batches = TrainingBatches(
             self.dataset, config.data.train_split, settings.batch_size, settings.seed, config.augmentation
         )
-        if not self.dataset.windows(config.data.valid_split):
+        augmentation = dataclasses.replace(
+            config.augmentation, reverse_complement=self.batches.both_strands
+        )
+        self.config = config = dataclasses.replace(config, augmentation=augmentation)
+        if not self.dataset.window_count(config.data.valid_split):
             raise ConfigError(f"{self.dataset.path}: the split {config.data.valid_split!r} has no windows")
         per_step = settings.batch_size * settings.accumulate
-        self.epoch_steps = settings.steps_per_epoch or math.ceil(len(self.batches.windows) / per_step)
+        self.epoch_steps = settings.steps_per_epoch or math.ceil(self.batches.count / per_step)
 
         torch.set_float32_matmul_precision("high" if settings.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
@@ -360,7 +365,7 @@ class _Run:
         logs.info(
             f"{self.config.model.architecture}: {self.parameters:,} parameters{self._trained()} on "
             f"{self.device_name}; "
-            f"{len(self.batches.windows):,} training windows, {self.epoch_steps:,} steps an epoch"
+            f"{self.batches.count:,} training windows, {self.epoch_steps:,} steps an epoch"
         )
         if self.config.output.tensorboard:
             loggers = require("lightning.fabric.loggers", "train")
@@ -528,7 +533,7 @@ class _Run:
         if not isinstance(self.average, EqualAverage) or not self.average.begun:
             return
         size = self.config.training.batch_size
-        count = min(self.config.optimizer.swa_batches, math.ceil(len(self.batches.windows) / size))
+        count = min(self.config.optimizer.swa_batches, math.ceil(self.batches.count / size))
         frozen = [name for name, module in self.raw.named_modules() if any(module is f for f in self.frozen)]
         with self.fabric.autocast():
             self.average.statistics(
@@ -657,16 +662,19 @@ class _Run:
         }
         content = self.config.to_dict()
         content["data"]["path"] = Path(content["data"]["path"]).name
+        if content["data"]["split_file"] is not None:
+            content["data"]["split_file"] = Path(content["data"]["split_file"]).name
         content["output"].pop("folder")
+        splits = dict.fromkeys([self.config.data.train_split, self.config.data.valid_split, "test"])
         if content["training"]["init"] is not None:
             content["training"]["init"] = Path(content["training"]["init"]).name
         summary = {
             "name": self.config.output.name,
             "dataset": {
                 "digest": self.dataset.digest,
-                "fasta": self.dataset.attributes.get("fasta"),
-                "fasta_digest": self.dataset.attributes.get("fasta_digest"),
-                **{split: list(self.dataset.contigs_of(split)) for split in self.dataset.splits},
+                "fasta": self.dataset.provenance.get("fasta"),
+                "fasta_digest": self.dataset.provenance.get("fasta_digest"),
+                **{split: contents for split in splits if (contents := self.dataset.contents(split))},
             },
             "steps": self.step,
             "selected_step": step,
@@ -699,7 +707,7 @@ def _with_model(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, model=ModelSection(found.architecture, settings))
 
 
-def _model_settings(config: TrainConfig, dataset: PreparedDataset) -> dict[str, Any]:
+def _model_settings(config: TrainConfig, dataset: TrainingSource) -> dict[str, Any]:
     return {
         **config.model.settings,
         "context_length": dataset.context_length,
@@ -708,7 +716,7 @@ def _model_settings(config: TrainConfig, dataset: PreparedDataset) -> dict[str, 
     }
 
 
-def _build_model(config: TrainConfig, dataset: PreparedDataset) -> SequenceModel:
+def _build_model(config: TrainConfig, dataset: TrainingSource) -> SequenceModel:
     model = registry.build(config.model.architecture, _model_settings(config, dataset))
     if model.bin_size != dataset.bin_size:
         raise ConfigError(

@@ -18,7 +18,7 @@ from keras_writer import write_params
 from gexpr import checkpoints
 from gexpr.conversion import baskerville
 from gexpr.conversion.convert import convert
-from gexpr.datasets.basenji import TargetRow
+from gexpr.datasets.basenji import TargetRow, transform_of
 from gexpr.errors import CheckpointError, ConfigError
 from gexpr.models.base import SequenceModel, on_meta_device, parameter_count
 from gexpr.models.borzoi import Borzoi, BorzoiConfig
@@ -250,19 +250,18 @@ def test_transforms_of_targets() -> None:
     def row(sum_stat: str, clip_soft: float | None) -> TargetRow:
         return TargetRow(0, "A", "f", 384.0, clip_soft, 0.3, sum_stat, 0, "RNA:x")
 
-    transform = baskerville.transform_of
-    assert transform(row("sum_sqrt", 64), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=64"
-    assert transform(row("sum_sqrt", 384), "power") == "squashed:power,exponent=0.75,clip_soft=384"
-    assert transform(row("mean", 32), "shifted") == "squashed:shifted_power,exponent=1,clip_soft=32"
-    assert transform(row("sum_exp75", None), "shifted") == "squashed:shifted_power,exponent=0.75"
-    assert transform(row("avg_sqrt", 9), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=9"
-    assert transform(row("sum", None), "shifted") == transform(row("avg", None), "power") == "count"
+    assert transform_of(row("sum_sqrt", 64), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=64"
+    assert transform_of(row("sum_sqrt", 384), "power") == "squashed:power,exponent=0.75,clip_soft=384"
+    assert transform_of(row("mean", 32), "shifted") == "squashed:shifted_power,exponent=1,clip_soft=32"
+    assert transform_of(row("sum_exp75", None), "shifted") == "squashed:shifted_power,exponent=0.75"
+    assert transform_of(row("avg_sqrt", 9), "shifted") == "squashed:shifted_power,exponent=0.5,clip_soft=9"
+    assert transform_of(row("sum", None), "shifted") == transform_of(row("avg", None), "power") == "count"
     with pytest.raises(
         ConfigError, match="sum_stat 'sum_exp75' is not one of: sum_sqrt, sum, mean, avg, max"
     ):
-        transform(row("sum_exp75", None), "power")
+        transform_of(row("sum_exp75", None), "power")
     with pytest.raises(ConfigError, match="sum_stat 'median' is not one of"):
-        transform(row("median", None), "shifted")
+        transform_of(row("median", None), "shifted")
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from toy_models import write_fasta, write_vcf
 
 from gexpr import checkpoints
 from gexpr.cli.main import main
-from gexpr.conversion.baskerville import transform_of
-from gexpr.datasets.basenji import TargetRow
+from gexpr.datasets.basenji import TargetRow, transform_of
 from gexpr.scoring.transforms import parse_squash, unsquash
 
 Array = NDArray[np.float64]

@@ -89,11 +89,12 @@ def test_each_pass_shows_every_window_once_in_another_order(motif_dataset):
 def test_augmentation_draws_both_strands_and_the_whole_range(motif_dataset):
     dataset = PreparedDataset(motif_dataset)
     batches = TrainingBatches(dataset, "train", 16, 0, AugmentationConfig(True, 1, 1))
+    windows = dataset.windows("train")
     found = set()
     for number in range(40):
         batch = batches.batch(number)
         for i in range(16):
-            window = batches._window(number * 16 + i)
+            window = windows[batches.window_numbers(number)[i]]
             for jitter in (-1, 0, 1):
                 for shift in (-1, 0, 1):
                     codes = dataset.window(*window[:2], jitter, shift).codes

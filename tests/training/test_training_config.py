@@ -43,7 +43,7 @@ def write(folder: Path, content: Any) -> Path:
 def test_defaults_and_round_trip(tmp_path, settings):
     config = load_config(write(tmp_path, MINIMAL))
     assert config.data.path == str(tmp_path / "data.h5")
-    assert config.loss.name == "poisson" and config.augmentation.reverse_complement
+    assert config.loss.name == "poisson" and config.augmentation.reverse_complement is None
     full = from_dict(settings)
     assert from_dict(full.to_dict()) == full
 
