@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,9 @@ from gexpr.datasets import PreparedDataset
 from gexpr.errors import ConfigError, GexprError, InputError, Interrupted
 from gexpr.models import registry
 from gexpr.models.layers import one_hot
+from gexpr.results import Track
 from gexpr.training import TrainConfig, from_dict, train
+from gexpr.training.config import L2Config
 from gexpr.training.optimizers import freeze
 from gexpr.training.state import load_state
 
@@ -151,10 +155,105 @@ def test_a_state_saved_before_there_was_a_setting_is_resumed(config, reference, 
     with pytest.raises(Interrupted):
         train(config, tmp_path, device="cpu", threads=1, stop=lambda step: step >= 6)
     state = load_state(tmp_path / "last.ckpt")
-    del state["checkpoint_activations"]
+    for key in ("checkpoint_activations", "cpu_minutes", "peak_mebibytes", "averaged_steps"):
+        del state[key]
+    old = json.loads(state["config"])
+    for section, keys in {
+        "loss": ("log_input", "full"),
+        "optimizer": ("alpha", "nesterov", "l2", "swa_start", "swa_every", "swa_lr", "swa_batches"),
+        "schedule": ("decay_rate", "decay_steps"),
+        "training": ("init_only", "init_skip", "freeze"),
+    }.items():
+        for key in keys:
+            del old[section][key]
+    del old["loss"]["terms"][0]["full"]
+    state["config"] = json.dumps(old)
     torch.save(state, tmp_path / "last.ckpt")
+    # What is not the default differs all the same.
+    for section, changes, key in (
+        ("optimizer", {"nesterov": True, "name": "sgd"}, "optimizer.nesterov"),
+        ("training", {"freeze": ("stem",)}, "training.freeze"),
+    ):
+        with pytest.raises(ConfigError, match=f"differs from that of .*{key}"):
+            train(replace(config, section, **changes), tmp_path, device="cpu", threads=1)
     train(config, tmp_path, device="cpu", threads=1)
     assert_same_bits(weights(tmp_path), weights(reference))
+    # The processor time before was not counted, so the whole is not known.
+    assert checkpoints.describe(tmp_path / "checkpoint").training["cpu_minutes"] is None
+
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {"name": "adam"},
+    "nadam": {"name": "nadam"},
+    "rmsprop": {"name": "rmsprop", "momentum": 0.5, "eps": 1e-7, "lr": 1e-3},
+    "sgd": {"name": "sgd", "nesterov": True, "weight_decay": 0.0},
+    "equal_average": {"ema_decay": 0.0, "swa_start": 0.25, "swa_every": 2, "swa_lr": 1e-3, "swa_batches": 3},
+}
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_every_optimizer_and_average_is_resumed_to_the_same_bits(name, config, tmp_path):
+    l2 = L2Config(conv=1e-3, dense=1e-3)
+    changed = replace(config, "optimizer", l2=l2, **OPTIMIZERS[name])
+    changed = replace(changed, "schedule", decay="step", decay_rate=0.2, decay_steps=4)
+    changed = replace(changed, "training", select="last")
+    for stop in (2, 5):
+        with pytest.raises(Interrupted):
+            train(
+                changed, tmp_path / "stopped", device="cpu", threads=1, stop=lambda step, at=stop: step >= at
+            )
+        torch.rand(7)
+    train(changed, tmp_path / "stopped", device="cpu", threads=1)
+    train(changed, tmp_path / "whole", device="cpu", threads=1)
+    assert_same_bits(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+    rows = history(tmp_path / "whole")
+    assert history(tmp_path / "stopped") == rows
+    assert all(float(row["l2"]) > 0 for row in rows)
+
+
+def test_equal_averages_are_what_is_validated_and_exported(config, tmp_path):
+    settings = dict(ema_decay=0.0, swa_start=6.0, swa_every=2, swa_lr=2e-4, swa_batches=3)
+    changed = replace(replace(config, "optimizer", **settings), "training", select="last", steps_per_epoch=2)
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def at(step: int) -> dict[str, torch.Tensor]:
+        with pytest.raises(Interrupted):
+            train(changed, tmp_path, device="cpu", threads=1, stop=lambda now: now >= step)
+        return load_state(tmp_path / "last.ckpt")["model"]
+
+    for step in (6, 8):
+        seen[step] = at(step)
+    result = train(changed, tmp_path, device="cpu", threads=1)
+    state = load_state(tmp_path / "last.ckpt")
+    seen[10] = state["model"]
+    assert state["averaged_steps"] == 3
+    model = checkpoints.load(result.checkpoint)
+    exported = model.state_dict()
+    names = [name for name, _ in model.named_parameters()]
+    for name in names:
+        mean = sum(each[name].double() for each in seen.values()) / 3
+        torch.testing.assert_close(exported[name].double(), mean, rtol=1e-4, atol=1e-7)
+    statistics = [name for name in exported if name.endswith("running_mean")]
+    assert statistics and not any(torch.equal(exported[name], seen[10][name]) for name in statistics)
+    counters = [int(exported[name]) for name in exported if name.endswith("num_batches_tracked")]
+    assert set(counters) == {3}
+    rates = {int(row["step"]): float(row["lr"]) for row in history(tmp_path)}
+    # The rate of the update before: constant from the one after step 6.
+    assert rates[6] > 2e-4 and rates[8] == rates[10] == 2e-4
+    assert "weights averaged equally" in (result.checkpoint / "README.md").read_text()
+
+
+def test_penalty_is_reported_and_no_part_of_the_loss(config, reference, tmp_path):
+    penalized = replace(config, "optimizer", l2=L2Config(conv=0.1, attention=0.1))
+    train(penalized, tmp_path, device="cpu", threads=1)
+    first, plain = history(tmp_path)[0], history(reference)[0]
+    assert "l2" not in plain and float(first["l2"]) > 1
+    total = float(first["poisson"]) + 0.1 * float(first["contrast"])
+    assert float(first["loss"]) == pytest.approx(total, rel=1e-6)
+    # So strong a penalty shrinks what it is on, and it alone.
+    strong, free = (load_state(folder / "last.ckpt")["model"] for folder in (tmp_path, reference))
+    name = "stem.convolution.weight"
+    assert strong[name].norm() < free[name].norm()
 
 
 @pytest.mark.slow
@@ -254,8 +353,6 @@ def test_validation_metrics_are_those_of_the_predictions(config, reference):
 
 
 def test_a_finished_run_is_exported_again_without_training(config, reference, tmp_path):
-    import shutil
-
     shutil.copytree(reference, tmp_path / "copy", ignore=shutil.ignore_patterns("checkpoint"))
     before = (reference / "last.ckpt").stat().st_mtime
     result = train(config, tmp_path / "copy", device="cpu", threads=1)
@@ -264,8 +361,6 @@ def test_a_finished_run_is_exported_again_without_training(config, reference, tm
 
 
 def test_resuming_with_other_settings_or_data_is_refused(config, reference, tmp_path):
-    import shutil
-
     shutil.copytree(reference, tmp_path / "copy")
     with pytest.raises(ConfigError, match=r"differs from that of .* in optimizer\.lr, training\.seed"):
         train(replace(replace(config, "optimizer", lr=0.1), "training", seed=9), tmp_path / "copy", threads=1)
@@ -355,6 +450,93 @@ def test_warm_start_takes_the_weights_that_fit(config, reference, tmp_path, caps
         assert all(torch.equal(state[kind][name], tensor) for name, tensor in expected.items())
 
 
+def test_warm_start_takes_parts_of_another_model(config, reference, tmp_path, capsys):
+    source = checkpoints.load(reference / "checkpoint").state_dict()
+
+    def begin(folder: str, **changes: Any) -> dict[str, torch.Tensor]:
+        started = replace(config, "training", seed=3, init=str(reference / "checkpoint"), **changes)
+        with pytest.raises(Interrupted):
+            train(started, tmp_path / folder, device="cpu", threads=1, stop=lambda step: True)
+        return load_state(tmp_path / folder / "last.ckpt")["model"]
+
+    taken = begin("skip", init_skip=("heads", "transformer"))
+    message = capsys.readouterr().err
+    assert (
+        "left out as configured: transformer.0" in message and "newly initialized: transformer.0" in message
+    )
+    for name, tensor in source.items():
+        if not name.startswith(("heads", "transformer")):
+            assert torch.equal(taken[name], tensor), name
+    assert not torch.equal(taken["heads.tracks.weight"], source["heads.tracks.weight"])
+    taken = begin("only", init_only=("stem", "tower"), init_skip=("tower.1",))
+    assert torch.equal(taken["stem.convolution.weight"], source["stem.convolution.weight"])
+    kept = [name for name, each in source.items() if name.startswith("tower.1.") and each.ndim == 3]
+    assert kept and not any(torch.equal(taken[name], source[name]) for name in kept)
+    with pytest.raises(ConfigError, match=r"training\.init_skip .*no parameter has 'haeds' in its name"):
+        begin("wrong", init_skip=("haeds",))
+
+
+def test_heads_of_another_shape_are_told(config, reference, tmp_path, capsys):
+    folder = tmp_path / "other"
+    checkpoint = checkpoints.load(reference / "checkpoint")
+    settings = {**checkpoint.config.to_dict(), "heads": {"tracks": 3}}
+    model = registry.build(config.model.architecture, settings)
+    checkpoints.save(folder, model, [Track(i, f"t{i}", "") for i in range(3)], {}, "")
+    started = replace(config, "training", init=str(folder))
+    with pytest.raises(Interrupted):
+        train(started, tmp_path / "run", device="cpu", threads=1, stop=lambda step: True)
+    assert "of another shape: heads.tracks.weight, heads.tracks.bias" in capsys.readouterr().err
+
+
+def test_frozen_parts_keep_their_weights(config, tmp_path):
+    frozen = replace(config, "training", freeze=("stem", "tower"), select="last")
+    with pytest.raises(Interrupted):
+        train(frozen, tmp_path, device="cpu", threads=1, stop=lambda step: step == 0)
+    before = load_state(tmp_path / "last.ckpt")["model"]
+    result = train(frozen, tmp_path, device="cpu", threads=1)
+    after = checkpoints.load(result.checkpoint).state_dict()
+    changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert not changed & {"stem", "tower"} and {"heads", "transformer"} <= changed
+    assert "Not trained: stem, tower" in (result.checkpoint / "README.md").read_text()
+    model = checkpoints.load(result.checkpoint)
+    freeze(model, ("attention",), ("attention_norm",))
+    assert {name for name, each in model.named_parameters() if each.requires_grad} == {
+        name for name in before if ".attention." in name
+    }
+    with pytest.raises(ConfigError, match="leaves no parameter to train"):
+        freeze(model, ("stem",), ("stem",))
+
+
+@pytest.mark.parametrize("loss", ["poisson", "mse"])
+def test_targets_below_zero_are_refused_before_training(loss, config, tmp_path):
+    shutil.copy(config.data.path, tmp_path / "data.h5")
+    with h5py.File(tmp_path / "data.h5", "r+") as file:
+        for contig in file["contigs"].values():
+            contig["targets"][...] = contig["targets"][...] - 1.0
+    signed = replace(replace(config, "data", path=str(tmp_path / "data.h5")), "loss", name=loss, terms=())
+    if loss == "mse":
+        result = train(signed, tmp_path / "run", device="cpu", threads=1)
+        assert all(np.isfinite(result.metrics[name]) for name in ("loss", "pearson", "pearson_log1p"))
+        return
+    with pytest.raises(ConfigError, match="target -1, but the loss poisson is for values of 0 and more"):
+        train(signed, tmp_path / "run", device="cpu", threads=1, stop=lambda step: True)
+
+
+def test_time_and_memory_are_recorded_over_all_resumptions(config, tmp_path):
+    with pytest.raises(Interrupted):
+        train(config, tmp_path, device="cpu", threads=1, stop=lambda step: step >= 5)
+    state = load_state(tmp_path / "last.ckpt")
+    assert state["cpu_minutes"] > 0 and state["peak_mebibytes"] > 50
+    state["cpu_minutes"], state["peak_mebibytes"] = 1000.0, 1e6
+    torch.save(state, tmp_path / "last.ckpt")
+    result = train(config, tmp_path, device="cpu", threads=1)
+    training = checkpoints.describe(result.checkpoint).training
+    assert 1000 < training["cpu_minutes"] < 1100 and training["peak_mebibytes"] == 1e6
+    assert "cpu_minutes" not in training["validation"]
+    with open(tmp_path / "metrics.csv") as handle:
+        assert float(list(csv.DictReader(handle))[-1]["peak_mebibytes"]) == 1e6
+
+
 def test_training_attention_alone_leaves_everything_else_to_the_last_bit(config, reference, tmp_path):
     before = checkpoints.load(reference / "checkpoint").state_dict()
     changes = dict(init=str(reference / "checkpoint"), train_only=("attention",), select="last")
@@ -434,7 +616,7 @@ def test_settings_that_do_not_fit(section, changes, device, message, config, tmp
         train(replace(config, section, **changes), tmp_path, device=device, threads=1)
 
 
-@pytest.mark.parametrize("loss", ["poisson_multinomial", "log_mse"])
+@pytest.mark.parametrize("loss", ["log_poisson", "multinomial", "poisson_multinomial", "mse", "log_mse"])
 def test_other_losses_bfloat16_and_sgd_train(loss, config, tmp_path):
     changed = replace(replace(config, "loss", name=loss, terms=()), "training", precision="bf16-mixed")
     changed = replace(changed, "optimizer", name="sgd", ema_decay=0.0)
