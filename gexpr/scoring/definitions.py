@@ -55,8 +55,9 @@ STATISTICS: dict[str, Definition] = {definition.name: definition for definition 
 
 JS_PSEUDOCOUNT = 1e-6
 
-AVERAGES = ("predictions", "scores")
-"""Where reverse complement and shifts are averaged: before the statistic, or after it."""
+AVERAGES = ("predictions", "scores", "checkpoint-scores")
+"""Where averages over strands, shifts and checkpoints are taken: before the statistic, or after it; or of
+strands and shifts before it, and of checkpoints after it."""
 
 AGGREGATES = {"celltype": "cell_type", "assay": "assay"}
 """Over what scores can be averaged -> the column of the track table that groups the tracks."""

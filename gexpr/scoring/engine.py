@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
@@ -24,6 +24,13 @@ from gexpr.scoring.predictor import Pass, Predictor
 from gexpr.scoring.prefetch import prefetch
 from gexpr.scoring.transforms import check_statistics
 from gexpr.variants.alleles import alternate_codes, reference_codes
+
+_GROUPS: dict[str, Callable[[Pass], Hashable]] = {
+    "predictions": lambda each: 0,
+    "scores": lambda each: each,
+    "checkpoint-scores": lambda each: each.member,
+}
+"""Where averages are taken -> passes with equal values are averaged before the statistic."""
 
 REFERENCE, ALTERNATE, PROFILE_START = "REF", "ALT", "profile_start"
 PROFILES = (REFERENCE, ALTERNATE, PROFILE_START)
@@ -119,7 +126,9 @@ class _Pair(NamedTuple):
 
 
 class _Predicted(NamedTuple):
-    """Predictions of a batch, a tensor a pass, and the pairs among them; ``covered`` (pairs, bins)."""
+    """Predictions of a batch, a tensor for each group of passes that are averaged before the statistic, and
+    the pairs among them; ``covered`` (pairs, bins).
+    """
 
     passes: list[torch.Tensor]
     pairs: list[_Pair]
@@ -170,7 +179,8 @@ class VariantScorer:
         statistics: names or aliases of statistics.
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
-        average: ``predictions`` averages strands and shifts before the statistic, ``scores`` after it.
+        average: ``predictions`` averages strands, shifts and the members of an ensemble before the
+            statistic, ``scores`` after it; ``checkpoint-scores`` strands and shifts before it, members after.
         aggregate: ``celltype`` or ``assay`` gives means of the scores over the tracks that share it; see
             :class:`gexpr.scoring.aggregate.Aggregate`.
         window_rule: where windows lie.
@@ -235,7 +245,7 @@ class VariantScorer:
         """The bins of the target, half-open, that are predicted."""
         self._first_base = predictor.first_base + self.bins[0] * predictor.bin_size
         self._incremental: IncrementalPredictor | None = None
-        if engine == "incremental" and IncrementalPredictor.applies(predictor.model):
+        if engine == "incremental" and IncrementalPredictor.applies(predictor):
             on_grid = window_rule.step(predictor.bin_size) > 0
             genome = windows.genome if on_grid and cache_bytes != 0 else None
             self._incremental = IncrementalPredictor(predictor, genome, cache_bytes)
@@ -477,7 +487,7 @@ class VariantScorer:
         return starts
 
     def _predict(self, batch: _Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Predictions on reference bins, one tensor (or one a pass for ``scores``), and covered bins."""
+        """Predictions on reference bins, a tensor for each group of passes, and covered bins."""
         predictor = self.predictor
         device = predictor.device
         middle = predictor.context_length // 2
@@ -486,7 +496,7 @@ class VariantScorer:
         anchors = indices([each.anchor for each in alternates], device)
         count = self.bins[1] - self.bins[0]
         covered = torch.ones((len(batch.items), count), dtype=torch.bool, device=device)
-        per_pass: list[torch.Tensor] = []
+        groups: dict[Hashable, torch.Tensor] = {}
         has_indel = any(old != new for old, new in (each.edit for each in alternates))
         for each, predictions in self._predictions(batch):
             if has_indel:
@@ -494,13 +504,18 @@ class VariantScorer:
                 geometry = predictor.bin_size, self._first_base
                 predictions = realign.to_reference_bins(predictions, edits, *geometry)
                 covered &= realign.covered_bins(edits, count, *geometry)
-            if per_pass and self.average == "predictions":
-                per_pass[0] = per_pass[0] + predictions
-            else:
-                per_pass.append(predictions)
-        if self.average == "predictions":
-            per_pass[0] = per_pass[0] / len(predictor.passes)
-        return per_pass, covered
+            self.add_pass(groups, each, predictions)
+        return self.group_means(groups), covered
+
+    def add_pass(self, groups: dict[Hashable, torch.Tensor], each: Pass, predictions: torch.Tensor) -> None:
+        """Add the predictions of a pass to those that are averaged with it before the statistic."""
+        group = _GROUPS[self.average](each)
+        groups[group] = groups[group] + predictions if group in groups else predictions
+
+    def group_means(self, groups: dict[Hashable, torch.Tensor]) -> list[torch.Tensor]:
+        """Means of what :meth:`add_pass` has added up over all passes; all groups have equally many."""
+        passes = len(self.predictor.passes) // len(groups)
+        return [total / passes if passes > 1 else total for total in groups.values()]
 
     def _predictions(self, batch: _Batch) -> Iterable[tuple[Pass, torch.Tensor]]:
         """Predictions of every sequence of a batch, pass by pass."""

@@ -9,7 +9,7 @@ reference's bins. Where the haplotype carries nothing else, H0 is R and H is A, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -198,7 +198,7 @@ class _Job(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """Predictions of a sequence on the reference's bins, (bins, tracks) for each of some passes."""
+    """Predictions of a sequence on the reference's bins, (bins, tracks) for each group of passes."""
 
     passes: list[torch.Tensor]
     covered: torch.Tensor
@@ -372,14 +372,14 @@ class HaplotypeScorer(VariantScorer):
             yield some, torch.from_numpy(np.stack(codes))
 
     def _predict_sequences(self, keys: Sequence[_Key], codes: torch.Tensor) -> list[_Held]:
-        """Predictions of a batch on reference bins, a tensor a sequence, or one a pass for ``scores``."""
+        """Predictions of a batch on reference bins, for each sequence a tensor a group of passes."""
         predictor = self.predictor
         bins, flank = self.bins[1] - self.bins[0], predictor.flank
         maps = [
             base_map(edits, start - flank, 2 * predictor.window_length + _deleted(edits))
             for _, start, edits in keys
         ]
-        per_pass: list[list[torch.Tensor]] = [[] for _ in keys]
+        groups: list[dict[Hashable, torch.Tensor]] = [{} for _ in keys]
         covered = np.ones((len(keys), bins), dtype=bool)
         for each, predictions in predictor.predict_passes(codes, bins=self.bins):
             first = self._first_base + flank + each.shift
@@ -389,15 +389,9 @@ class HaplotypeScorer(VariantScorer):
                     how = realignment(bases, bins, predictor.bin_size, first)
                     covered[place] &= how.covered
                     own = realigned(own, how, predictor.bin_size)
-                passes = per_pass[place]
-                if passes and self.average == "predictions":
-                    passes[0] = passes[0] + own
-                else:
-                    passes.append(own)
-        if self.average == "predictions":
-            per_pass = [[passes[0] / len(predictor.passes)] for passes in per_pass]
+                self.add_pass(groups[place], each, own)
         masks = torch.from_numpy(covered).to(predictor.device)
-        return [_Held(passes, mask) for passes, mask in zip(per_pass, masks, strict=True)]
+        return [_Held(self.group_means(own), mask) for own, mask in zip(groups, masks, strict=True)]
 
     def _compare(self, jobs: Sequence[_Job], held: dict[_Key, _Held]) -> torch.Tensor:
         """(kinds, statistics, jobs, tracks) of jobs whose sequences have been predicted."""

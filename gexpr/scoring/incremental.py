@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from gexpr.models.base import LocalStage, SequenceModel, receptive_field
 from gexpr.scoring.devices import indices, upload
+from gexpr.scoring.members import Member
 from gexpr.scoring.predictor import Pass, Predictor
 
 CACHE_BYTES = {"cpu": 2**28, "cuda": 2**31}
@@ -155,51 +156,81 @@ GenomeCodes = Callable[[str, int, int], NDArray[np.uint8]]
 class IncrementalPredictor:
     """Predictions of references and their alternates; see the module.
 
+    Members of an ensemble without a local trunk are shown whole windows.
+
     Args:
-        predictor: the model with its batch shape, strands and shifts.
+        predictor: the models with their batch shape, strands and shifts.
         genome: codes of any interval of a contig, for tokens along the genome; None where windows lie
             on no grid.
-        cache_bytes: memory for these; None chooses by the type of device.
+        cache_bytes: memory for these, of all members together; None chooses by the type of device.
     """
 
     def __init__(
         self, predictor: Predictor, genome: GenomeCodes | None = None, cache_bytes: int | None = None
     ) -> None:
         self.predictor = predictor
-        tokens = predictor.context_length // predictor.model.token_size
-        self.geometry = TrunkGeometry(predictor.model, tokens)
-        self._segments: _Segments | None = None
-        if genome is not None and tokens >= 8 * max(1, self.geometry.halo):
-            limit = CACHE_BYTES[predictor.device.type] if cache_bytes is None else cache_bytes
-            self._segments = _Segments(self._encode_one, genome, self.geometry, limit)
-        self._stages = predictor.model.local_stages
-        self._carried: dict[Pass, _References] = {}
+        limit = CACHE_BYTES[predictor.device.type] if cache_bytes is None else cache_bytes
+        with_trunk = sum(bool(model.local_layers) for model in predictor.models)
+        self.trunks = [
+            MemberTrunk(predictor, member, genome, limit // with_trunk) if member.model.local_layers else None
+            for member in predictor.members
+        ]
+        """What computes the tokens of each member; None without a local trunk."""
 
     @staticmethod
-    def applies(model: SequenceModel) -> bool:
-        """Whether the model has a local trunk."""
-        return bool(model.local_layers)
+    def applies(predictor: Predictor) -> bool:
+        """Whether a model has a local trunk."""
+        return any(model.local_layers for model in predictor.models)
 
     def forget(self) -> None:
         """Forget the last reference of the batch before; the next batch must begin with one."""
-        self._carried.clear()
+        for trunk in filter(None, self.trunks):
+            trunk.forget()
 
     def predict_passes(
         self, batch: Sequences, bins: tuple[int, int] | None = None
     ) -> Sequence[tuple[Pass, torch.Tensor]]:
         """Predictions of one batch, pass by pass, as :meth:`Predictor.predict_passes` gives them."""
-        oriented = self._oriented(batch)
-        return [
-            (each, self.predictor.natural(self._tokens(batch, codes, each), each.reverse, bins))
-            for each, codes in oriented
-        ]
-
-    def _oriented(self, batch: Sequences) -> list[tuple[Pass, torch.Tensor]]:
         codes = self.predictor.to_device(batch.codes)
-        return [(each, self.predictor.oriented(codes, each)) for each in self.predictor.passes]
+        results = []
+        for each in self.predictor.passes:
+            inputs = self.predictor.oriented(codes, each)
+            trunk = self.trunks[each.member]
+            if trunk is not None:
+                inputs = trunk.tokens(batch, inputs, each)
+            results.append((each, self.predictor.natural(inputs, each, bins)))
+        return results
+
+
+class MemberTrunk:
+    """Tokens of references and their alternates by one model with a local trunk.
+
+    Args:
+        predictor: batch shape and shifts.
+        member: the model.
+        genome: as for :class:`IncrementalPredictor`.
+        cache_bytes: memory for tokens along the genome.
+    """
+
+    def __init__(
+        self, predictor: Predictor, member: Member, genome: GenomeCodes | None, cache_bytes: int
+    ) -> None:
+        self.predictor = predictor
+        self._member = member
+        tokens = predictor.context_length // member.model.token_size
+        self.geometry = TrunkGeometry(member.model, tokens)
+        self._segments: _Segments | None = None
+        if genome is not None and tokens >= 8 * max(1, self.geometry.halo):
+            self._segments = _Segments(self._encode_one, genome, self.geometry, cache_bytes)
+        self._stages = member.model.local_stages
+        self._carried: dict[Pass, _References] = {}
+
+    def forget(self) -> None:
+        """Forget the last reference of the batch before."""
+        self._carried.clear()
 
     @torch.inference_mode()
-    def _tokens(self, batch: Sequences, codes: torch.Tensor, each: Pass) -> torch.Tensor:
+    def tokens(self, batch: Sequences, codes: torch.Tensor, each: Pass) -> torch.Tensor:
         """What the local stages leave of every sequence in a pass: (n, S + tokens, C)."""
         rows = [row for row, reference in enumerate(batch.reference) if reference == row]
         references = self._carried.get(each)
@@ -361,7 +392,7 @@ class IncrementalPredictor:
         pairs = max(1, self.predictor.batch_size // 2)
 
         def function(both: torch.Tensor) -> torch.Tensor:
-            flat = self.predictor.trunk.encode(self.predictor.one_hot(both.flatten(0, 1)))
+            flat = self._member.trunk.encode(self._member.one_hot(both.flatten(0, 1)))
             tokens = flat.unflatten(0, (-1, 2))
             return tokens[:, 0] - tokens[:, 1]
 
@@ -371,7 +402,7 @@ class IncrementalPredictor:
         """Tokens of (n, L) codes, in batches of so many rows."""
 
         def function(piece: torch.Tensor) -> torch.Tensor:
-            return self.predictor.trunk.encode_window(self.predictor.one_hot(piece))
+            return self._member.trunk.encode_window(self._member.one_hot(piece))
 
         return self.predictor.in_batches(function, codes, rows)
 

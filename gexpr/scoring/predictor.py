@@ -1,4 +1,4 @@
-"""Predictions of a model in natural scale, averaged over strands and shifts, in batches of one shape."""
+"""Predictions in natural scale, averaged over strands, shifts and models, in batches of one shape."""
 
 from __future__ import annotations
 
@@ -13,29 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from gexpr import logs
+from gexpr.checkpoints.ensembles import Outputs, check_agreement
 from gexpr.errors import ConfigError, GexprError
 from gexpr.models.base import SequenceModel
-from gexpr.models.layers import one_hot
-from gexpr.results import Track
-from gexpr.scoring.compiled import Trunk
 from gexpr.scoring.definitions import PRECISIONS
 from gexpr.scoring.devices import default_batch_size, numeric_precision
+from gexpr.scoring.members import Member, model_tracks
 from gexpr.scoring.strands import MergedStrands
-from gexpr.scoring.transforms import NaturalScale
 
 
 class Pass(NamedTuple):
-    """One way of showing a sequence to the model: moved by ``shift`` bp, on one strand."""
+    """One way of predicting a sequence: moved by ``shift`` bp, on one strand, by one model of an ensemble."""
 
     shift: int
     reverse: bool
-
-
-def model_tracks(model: SequenceModel) -> list[Track]:
-    """The model's tracks; numbered ones without names when its checkpoint lists none."""
-    if model.tracks:
-        return list(model.tracks)
-    return [Track(i, f"track_{i}", f"track_{i}") for i in range(sum(model.config.heads.values()))]
+    member: int = 0
 
 
 def default_tracks(model: SequenceModel) -> list[int]:
@@ -57,14 +49,17 @@ class _Work:
 
 
 class Predictor:
-    """A model made ready to predict selected tracks.
+    """A model, or an ensemble of models, made ready to predict selected tracks.
 
     Every forward pass has exactly ``batch_size`` sequences, short batches being padded with
     unknown bases, so that a prediction does not depend on how many others are made with it.
-    The model is moved to ``device`` and to eval mode; :meth:`close` puts it back as it was.
+    The models are moved to ``device`` and to eval mode; :meth:`close` puts them back as they were.
 
     Args:
-        model: maps (batch, context_length, 4) to (batch, target_length, tracks).
+        model: maps (batch, context_length, 4) to (batch, target_length, tracks); or several, whose
+            predictions are averaged as those of strands and shifts are. They predict the same bins and
+            tracks; transforms and scales of a track may differ, since its predictions are brought to the
+            natural scale of the first.
         tracks: indices of the tracks to return, in this order; None takes the first head's.
         device: where to run.
         batch_size: sequences in a forward pass; None chooses by context length and device.
@@ -78,15 +73,17 @@ class Predictor:
         auto_batch: when memory does not suffice, go on with half the sequences a forward pass; the
             results then differ in their last digits from those of the full batch.
         compile: let PyTorch compile the model's local trunk; see :mod:`gexpr.scoring.compiled`.
+        names: what messages call the models.
 
     Raises:
         ConfigError: a value that is not allowed, shifts that would move a window's middle out of its
-            output, tracks whose transform cannot be inverted, or strands that cannot be added.
+            output, tracks whose transform cannot be inverted, strands that cannot be added, or models
+            that are no ensemble.
     """
 
     def __init__(
         self,
-        model: SequenceModel,
+        model: SequenceModel | Sequence[SequenceModel],
         *,
         tracks: Sequence[int] | None = None,
         device: str | torch.device = "cpu",
@@ -98,7 +95,13 @@ class Predictor:
         merge_strands: bool = False,
         auto_batch: bool = False,
         compile: bool = False,
+        names: Sequence[str] | None = None,
     ) -> None:
+        models = [model] if isinstance(model, SequenceModel) else list(model)
+        if not models:
+            raise ConfigError("no model to predict with")
+        names = names or [f"model {number}" for number in range(1, len(models) + 1)]
+        model = models[0]
         self.device = torch.device(device)
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch size must be at least 1, not {batch_size}")
@@ -120,6 +123,20 @@ class Predictor:
         self._set_shifts(shifts)
 
         known = model_tracks(model)
+        if len(models) > 1:
+            check_agreement(
+                [
+                    Outputs(
+                        name,
+                        each.context_length,
+                        each.bin_size,
+                        each.target_length,
+                        each.crop,
+                        model_tracks(each),
+                    )
+                    for name, each in zip(names, models, strict=True)
+                ]
+            )
         indices = default_tracks(model) if tracks is None else list(tracks)
         if not indices or not all(0 <= index < len(known) for index in indices):
             raise ConfigError(f"track indices must lie between 0 and {len(known) - 1}, not {indices}")
@@ -128,18 +145,10 @@ class Predictor:
         if self.strands is not None:
             indices = self.strands.used
         self.used_tracks = [known[index] for index in indices]
-        """The model's tracks that are predicted."""
+        """The first model's tracks that are predicted."""
         self.tracks = self.used_tracks if self.strands is None else self.strands.tracks
         """What the last axis of predictions is."""
-        pairs = [track.strand_pair if track.strand_pair >= 0 else track.index for track in self.used_tracks]
-        # On the reverse complement a column holds its partner's prediction, in the partner's scale.
         self.unsquash = unsquash
-        self._natural = {
-            False: NaturalScale(self.used_tracks, unsquash),
-            True: NaturalScale([known[index] for index in pairs], unsquash),
-        }
-        self._outputs = {False: self._head_columns(model, indices), True: self._head_columns(model, pairs)}
-
         if precision == "bf16":
             logs.warning(
                 "bf16 keeps 8 significant bits: its error exceeds many weak effects (those of yeast-tss "
@@ -147,15 +156,11 @@ class Predictor:
             )
         self.auto_batch = auto_batch
         self._work = _Work(self.batch_size)
-        self.model = model
-        parameter = next(model.parameters(), None)
-        self.dtype = torch.float32 if parameter is None else parameter.dtype
-        """Number type of the model."""
-        self._came = (model.training, self.device if parameter is None else parameter.device)
-        model.to(self.device).eval()
         self.compile = compile
-        self.trunk = Trunk(model, self.device, compile)
-        """The model's local trunk, as it is to be called."""
+        self.members = [Member(each, indices, self.device, unsquash, compile) for each in models]
+        """The models, in the order of :attr:`Pass.member`."""
+        for name, member in zip(names[1:], self.members[1:], strict=True):
+            member.in_units_of(self.members[0], (names[0], name))
 
     def _set_shifts(self, shifts: Sequence[int]) -> None:
         if not shifts or len(set(shifts)) != len(shifts):
@@ -172,7 +177,7 @@ class Predictor:
         self.window_length = self.context_length + 2 * self.flank
 
     def with_shifts(self, shifts: Sequence[int]) -> Predictor:
-        """The same predictor, model included, that averages over other shifts.
+        """The same predictor, models included, that averages over other shifts.
 
         Raises:
             ConfigError: as for a new one.
@@ -180,6 +185,16 @@ class Predictor:
         other = copy.copy(self)
         other._set_shifts(shifts)
         return other
+
+    @property
+    def models(self) -> list[SequenceModel]:
+        """The models whose predictions are averaged."""
+        return [member.model for member in self.members]
+
+    @property
+    def model(self) -> SequenceModel:
+        """The first model."""
+        return self.members[0].model
 
     @property
     def forwards(self) -> int:
@@ -191,27 +206,16 @@ class Predictor:
         """Sequences in a forward pass: ``batch_size``, or less after ``auto_batch`` has halved it."""
         return self._work.batch_size
 
-    def _head_columns(
-        self, model: SequenceModel, indices: Sequence[int]
-    ) -> list[tuple[str, torch.Tensor | None, torch.Tensor]]:
-        """For every head in use: name, columns to take (None: all), where they go in the result."""
-        columns, start = [], 0
-        for head, size in model.config.heads.items():
-            places = [place for place, index in enumerate(indices) if start <= index < start + size]
-            if places:
-                wanted = [indices[place] - start for place in places]
-                # Not to choose spares a copy of the head's weights in every pass.
-                whole = wanted == list(range(size))
-                taken = None if whole else torch.tensor(wanted, device=self.device)
-                columns.append((head, taken, torch.tensor(places, device=self.device)))
-            start += size
-        return columns
-
     @property
     def passes(self) -> list[Pass]:
         """All passes that are averaged."""
         strands = (False, True) if self.reverse_complement else (False,)
-        return [Pass(shift, reverse) for shift in self.shifts for reverse in strands]
+        return [
+            Pass(shift, reverse, member)
+            for member in range(len(self.members))
+            for shift in self.shifts
+            for reverse in strands
+        ]
 
     def predict_passes(
         self,
@@ -240,7 +244,7 @@ class Predictor:
         for each in self.passes:
             if reverse_only and not self.reverse_complement:
                 each = each._replace(reverse=True)
-            yield each, self.natural(self.oriented(batch, each), each.reverse, bins)
+            yield each, self.natural(self.oriented(batch, each), each, bins)
 
     def to_device(self, codes: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
         """A batch of codes, checked, on the device."""
@@ -257,20 +261,14 @@ class Predictor:
         window = batch[:, start : start + self.context_length]
         return torch.where(window < 4, 3 - window, window).flip(1) if each.reverse else window
 
-    def one_hot(self, codes: torch.Tensor) -> torch.Tensor:
-        """(n, L) codes to (n, L, 4) in the model's number type."""
-        return one_hot(codes, self.dtype)
-
     @torch.inference_mode()
-    def natural(
-        self, inputs: torch.Tensor, reverse: bool, bins: tuple[int, int] | None = None
-    ) -> torch.Tensor:
+    def natural(self, inputs: torch.Tensor, each: Pass, bins: tuple[int, int] | None = None) -> torch.Tensor:
         """Predictions of the selected tracks, bins and tracks as on the + strand, in natural scale.
 
         Args:
-            inputs: what the model sees: uint8 codes (n, context_length), or the tokens (n, bins, C)
+            inputs: what the pass's model sees: uint8 codes (n, context_length), or the tokens (n, bins, C)
                 behind its local trunk and local stages.
-            reverse: whether that is the - strand.
+            each: the pass: which model, and whether it is shown the - strand.
             bins: the bins of the target, half-open and as on the + strand, that are wanted; None is all.
 
         Returns:
@@ -280,31 +278,15 @@ class Predictor:
             GexprError: the device's memory does not suffice.
         """
         self._work.forwards += -(-len(inputs) // self.batch_size)
-        outputs = self._outputs[reverse]
+        member, reverse = self.members[each.member], each.reverse
         low, high = bins or (0, self.target_length)
         wanted = (self.target_length - high, self.target_length - low) if reverse else (low, high)
 
         def run(piece: torch.Tensor) -> torch.Tensor:
-            head, columns, _ = outputs[0]
-            if piece.dtype == torch.uint8:
-                piece = self.one_hot(piece)
-                if self.model.local_layers:
-                    self.model.check_input(piece)
-                    piece = self.trunk.encode_window(piece)
-                    for stage in self.model.local_stages:
-                        piece = stage.on_window(piece)
-            result = self._run(piece, head, columns, wanted)
-            if len(outputs) > 1:
-                width = sum(len(places) for _, _, places in outputs)
-                first = result
-                result = first.new_empty((*first.shape[:2], width))
-                result[..., outputs[0][2]] = first
-                for head, columns, places in outputs[1:]:
-                    result[..., places] = self._run(piece, head, columns, wanted)
-            return result
+            return member.predict(piece, reverse, wanted)
 
         result = self.in_batches(run, inputs, self.batch_size)
-        natural = self._natural[reverse](result.flip(1) if reverse else result)
+        natural = member.natural(result.flip(1) if reverse else result, reverse)
         return natural if self.strands is None else self.strands(natural)
 
     @torch.inference_mode()
@@ -359,21 +341,6 @@ class Predictor:
         )
         return GexprError(f"out of memory on {self.device} with {size} x {self.context_length:,} bp {advice}")
 
-    def _run(
-        self, inputs: torch.Tensor, head: str, columns: torch.Tensor | None, bins: tuple[int, int]
-    ) -> torch.Tensor:
-        """Some tracks and bins of one head from tokens, or from one-hot for a model without a local trunk."""
-        if self.model.local_layers:
-            predictions = self.model.finish(inputs, head, columns, bins)
-        else:
-            predictions = self.model(inputs, head)[:, bins[0] : bins[1]]
-            if columns is not None:
-                predictions = predictions.index_select(2, columns)
-        expected = (inputs.shape[0], bins[1] - bins[0])
-        if tuple(predictions.shape[:2]) != expected:
-            raise GexprError(f"the model returned {tuple(predictions.shape)} instead of {expected} bins")
-        return predictions if self.dtype == torch.float64 else predictions.float()
-
     def predict(self, codes: NDArray[np.uint8] | torch.Tensor, *, reverse_only: bool = False) -> torch.Tensor:
         """Mean of :meth:`predict_passes` over all passes: (n, target_length, tracks) float32."""
         total: torch.Tensor | None = None
@@ -385,9 +352,10 @@ class Predictor:
         return total / count
 
     def close(self) -> None:
-        """Put the model back in the mode and on the device it came from."""
-        training, device = self._came
-        self.model.to(device).train(training)
+        """Put the models back in the mode and on the device they came from."""
+        # Backwards: a model that is there twice came as its first member found it.
+        for member in reversed(self.members):
+            member.close()
 
     def __enter__(self) -> Predictor:
         return self

@@ -14,6 +14,7 @@ from toy_models import BaseCounts, save_tiny_checkpoint, write_fasta, write_vcf
 from gexpr.errors import GexprError
 from gexpr.runs.common import ModelOptions
 from gexpr.runs.score_variants import ScoreOptions, score_variants
+from gexpr.scoring.members import Member
 from gexpr.scoring.predictor import Predictor
 
 
@@ -81,14 +82,14 @@ def test_the_output_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = ModelOptions(str(save_tiny_checkpoint(tmp_path / "tiny")), device="cpu", batch_size=4)
     score_variants(vcf, fasta, str(tmp_path / "full.h5"), ScoreOptions(model=model))
 
-    whole = Predictor._run
+    whole = Member.predict
 
-    def small(self: Predictor, inputs: torch.Tensor, *rest) -> torch.Tensor:
+    def small(self: Member, inputs: torch.Tensor, *rest) -> torch.Tensor:
         if len(inputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(self, inputs, *rest)
 
-    monkeypatch.setattr(Predictor, "_run", small)
+    monkeypatch.setattr(Member, "predict", small)
     halved = ScoreOptions(model=model._replace(auto_batch=True))
     score_variants(vcf, fasta, str(tmp_path / "half.h5"), halved)
     with h5py.File(tmp_path / "full.h5") as full, h5py.File(tmp_path / "half.h5") as half:

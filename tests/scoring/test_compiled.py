@@ -172,11 +172,12 @@ def test_tokens_are_kept_in_the_precision_of_the_weights(precision: str, tmp_pat
     model = checkpoints.load(save_tiny_checkpoint(tmp_path / "model"))
     predictor = Predictor(model, batch_size=1, precision=precision)
     codes = torch.randint(0, 4, (1, 512), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    (member,) = predictor.members
     seen = {}
 
     def encode(piece: torch.Tensor) -> torch.Tensor:
-        seen["inside"] = model.encode(predictor.one_hot(piece)).dtype
-        seen["tokens"] = predictor.trunk.encode(predictor.one_hot(piece)).dtype
+        seen["inside"] = model.encode(member.one_hot(piece)).dtype
+        seen["tokens"] = member.trunk.encode(member.one_hot(piece)).dtype
         return piece
 
     predictor.in_batches(encode, codes, 1)

@@ -15,7 +15,7 @@ from gexpr.models.base import LocalStage, SequenceModel, receptive_field
 from gexpr.results import Variant
 from gexpr.scoring.definitions import Mask
 from gexpr.scoring.engine import FastaWindows, VariantScorer
-from gexpr.scoring.incremental import TrunkGeometry
+from gexpr.scoring.incremental import MemberTrunk, TrunkGeometry
 from gexpr.scoring.predictor import Predictor
 
 COMMON = dict(context_length=1024, target_length=40, heads={"tracks": 4})
@@ -35,6 +35,9 @@ LOCAL_BELOW = dict(
 )
 TOKENS_ABOVE = dict(
     depth=4, random_blocks=0, global_blocks=False, global_tokens=3, global_layers=(2, 3), random_layers=()
+)
+CONVOLUTIONS = dict(
+    channels=(8, 10, 12, 14), kernels=(10, 1, 6, 3), pools=(1, 4, 4, 1), dropout=0.1, final_channels=16
 )
 MODELS = {
     "enformer": ("enformer", dict(**COMMON, **TRANSFORMER, channels=24)),
@@ -94,6 +97,30 @@ MODELS = {
             final_channels=16,
         ),
     ),
+    "basenji of 2018": (
+        "basenji",
+        dict(
+            **COMMON,
+            **CONVOLUTIONS,
+            form="dense",
+            dilated_layers=3,
+            dilated_channels=6,
+            dilated_rate=2.0,
+            activation="relu",
+            link="exp_linear",
+        ),
+    ),
+    "standard": ("standard", dict(**COMMON, **CONVOLUTIONS)),
+    "exp_decay": ("exp_decay", dict(**COMMON, **CONVOLUTIONS, decays=(0.02, 0.3))),
+    "exp_decay, softmax": (
+        "exp_decay",
+        dict(**COMMON, **CONVOLUTIONS, learned=True, own_bin=False, weights="softmax"),
+    ),
+    "decay_attention": ("decay_attention", dict(**COMMON, **CONVOLUTIONS, attention_heads=(2, 1))),
+    "decay_attention, exponential": (
+        "decay_attention",
+        dict(**COMMON, **CONVOLUTIONS, decay="exponential", own_bin=False, relu_scores=True),
+    ),
 }
 
 
@@ -147,6 +174,14 @@ def values(model: SequenceModel, genome: Fasta, variants: list[Variant], engine:
         for number, targets in enumerate(rows):
             found[:, targets] = result[:, number : number + 1].double()
     return found, scorer
+
+
+def only_trunk(scorer: VariantScorer) -> MemberTrunk:
+    """What computes the tokens of the one model."""
+    assert scorer._incremental is not None
+    (trunk,) = scorer._incremental.trunks
+    assert trunk is not None
+    return trunk
 
 
 def largest_difference(model: SequenceModel, genome: Fasta, variants: list[Variant], **settings) -> float:
@@ -268,8 +303,8 @@ def test_the_cache_keeps_to_its_limit_and_is_used(sequence: str, genome: Fasta) 
             model, genome, variants, "incremental", window_rule=WindowRule("bin"), cache_bytes=limit
         )
         work[limit] = sum(calls)
-        assert scorer._incremental is not None and scorer._incremental._segments is not None
-        segments = scorer._incremental._segments
+        segments = only_trunk(scorer)._segments
+        assert segments is not None
         assert segments.bytes <= limit or len(segments._kept) == 1
     assert work[2**20] < 0.7 * work[1]
     calls.clear()
@@ -325,8 +360,7 @@ def test_only_the_cone_of_local_layers_is_computed(name: str, sequence: str, gen
 
     predictor = Predictor(model, batch_size=2, reverse_complement=False)
     scorer = VariantScorer(predictor, FastaWindows(genome))
-    assert scorer._incremental is not None
-    scorer._incremental._stages = [counting(stage) for stage in stages]
+    only_trunk(scorer)._stages = [counting(stage) for stage in stages]
     list(scorer._results([variant(900, *alleles(sequence, 900)[0])]))
     reference, alternate = seen[: len(stages)], seen[len(stages) :]
     assert reference == [TOKENS] * len(stages)

@@ -17,6 +17,7 @@ from gexpr.results import Track, Variant
 from gexpr.scoring.engine import FastaWindows, VariantScorer
 from gexpr.scoring.predictor import Predictor
 from gexpr.scoring.strands import MergedStrands, without_strand
+from gexpr.scoring.transforms import NaturalScale
 
 
 def table(*rows: tuple[str, str, str, int]) -> list[Track]:
@@ -176,7 +177,7 @@ def test_scores_are_those_of_a_model_that_adds_the_strands(
         merged = VariantScorer(predictor, FastaWindows(genome), engine=engine, **kept)
         scores = merged.score(variants)
         columns = MergedStrands(tracks, range(4))
-        model = Added(tiny, columns, predictor._natural[False]).eval()
+        model = Added(tiny, columns, NaturalScale(tracks)).eval()
         expected = VariantScorer(Predictor(model, **settings), FastaWindows(genome), **kept).score(variants)
     finally:
         tiny.tracks = before
