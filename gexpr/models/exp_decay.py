@@ -31,6 +31,9 @@ from gexpr.models.layers import by_query_blocks, precisely
 CHUNK = 32
 """Bins of a chunk of :func:`decayed_sums`."""
 
+MAX_DECAY = 1000.0
+"""Per bin; far less leaves nothing of the next bin, more would overflow."""
+
 WEIGHTS = ("sum", "softmax")
 
 
@@ -56,6 +59,8 @@ class ExpDecayConfig(ConvolutionConfig):
             raise ConfigError(f"decays is {self.decays!r}; it must be a list of numbers above 0")
         for decay in self.decays:
             check_number("an entry of decays", decay, above=0)
+            if decay > MAX_DECAY:
+                raise ConfigError(f"an entry of decays is {decay!r}; it must be at most {MAX_DECAY:g}")
         object.__setattr__(self, "decays", tuple(float(decay) for decay in self.decays))
         check_flag("learned", self.learned)
         check_flag("own_bin", self.own_bin)

@@ -133,13 +133,15 @@ class Convolution(nn.Conv1d):
 
     def _convolve(self, x: Tensor, dilation: int) -> Tensor:
         # as an image of height 1 whose channels are last in memory: no copy, and the fastest kernels
+        kernel = self.kernel_size[0]
+        padding = kernel // 2 * dilation
+        if kernel % 2 == 0:
+            # A longer output with its first position cut off would depend on the number of threads.
+            x, padding = F.pad(x, (0, 0, padding - 1, padding)), 0
         image = x.transpose(1, 2).unsqueeze(2)
-        padding = self.kernel_size[0] // 2 * dilation
         out = F.conv2d(
             image, self.weight.unsqueeze(2), self.bias, padding=(0, padding), dilation=(1, dilation)
         )
-        if self.kernel_size[0] % 2 == 0:
-            out = out[..., 1:]
         return out.squeeze(2).transpose(1, 2)
 
 
