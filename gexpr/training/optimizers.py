@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
+from gexpr.models.decay_attention import AttentionHeads
+from gexpr.models.enformer import MultiheadAttention
+from gexpr.models.multiscale import LastStates
 from gexpr.training.config import L2Config, OptimizerConfig, ScheduleConfig
 
 
@@ -45,7 +48,7 @@ def freeze(
     """Leave only some parameters to be trained.
 
     Args:
-        model: its other parameters get ``requires_grad`` False.
+        model: its other parameters get ``requires_grad`` False; those that have it already keep it.
         train_only: parts of names of parameters: ``attention`` has ``transformer.0.attention_norm.weight``
             too. None trains everything.
         frozen_parts: parts of names of parameters that are not trained all the same.
@@ -55,17 +58,17 @@ def freeze(
         so that running statistics stay and nothing is dropped where nothing is learned.
 
     Raises:
-        ConfigError: a text that no name contains, or nothing is left to train.
+        ConfigError: a text that no name of a parameter to train contains, or nothing is left to train.
     """
     if train_only is None and frozen_parts is None:
         return []
-    names = [name for name, _ in model.named_parameters()]
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     check_parts("training.train_only", train_only or (), names)
     check_parts("training.freeze", frozen_parts or (), names)
     if not any(chosen(name, train_only, frozen_parts) for name in names):
         raise ConfigError("training.freeze leaves no parameter to train; give it fewer names")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(chosen(name, train_only, frozen_parts))
+        parameter.requires_grad_(parameter.requires_grad and chosen(name, train_only, frozen_parts))
     frozen: list[nn.Module] = []
 
     def visit(module: nn.Module) -> None:
@@ -113,23 +116,22 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     return kind(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=eps, foreach=True)
 
 
+_ATTENTION = (MultiheadAttention, AttentionHeads, nn.MultiheadAttention)
+_RECURRENT = (LastStates, nn.RNNBase, nn.RNNCellBase)
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def layer_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
     """Every parameter with its name and the kind of its layer, a name of :class:`L2Config`.
 
-    A norm is a norm everywhere. All else inside a module whose class has Attention, LSTM, GRU or RNN in its
-    name is of that kind, whatever it is made of.
+    A norm is a norm everywhere. All else inside an attention or recurrent module is of that kind, whatever it
+    is made of.
     """
 
     def visit(module: nn.Module, prefix: str, within: str | None) -> Iterator[tuple[str, nn.Parameter, str]]:
-        name = type(module).__name__
-        if "Attention" in name:
+        if isinstance(module, _ATTENTION):
             within = "attention"
-        elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)) or any(
-            text in name for text in ("LSTM", "GRU", "RNN")
-        ):
+        elif isinstance(module, _RECURRENT):
             within = "recurrent"
         if isinstance(module, _NORMS):
             kind = "norm"

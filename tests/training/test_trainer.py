@@ -503,8 +503,12 @@ def test_frozen_parts_keep_their_weights(config, tmp_path):
     assert {name for name, each in model.named_parameters() if each.requires_grad} == {
         name for name in before if ".attention." in name
     }
+    # What the model itself does not train stays so.
+    freeze(model, None, ("to_query",))
+    assert not any(each.requires_grad for name, each in model.named_parameters() if "to_query" in name)
+    assert not model.stem.convolution.weight.requires_grad
     with pytest.raises(ConfigError, match="leaves no parameter to train"):
-        freeze(model, ("stem",), ("stem",))
+        freeze(model, ("attention",), ("attention",))
 
 
 @pytest.mark.parametrize("loss", ["poisson", "mse"])

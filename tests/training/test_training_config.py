@@ -193,20 +193,13 @@ def test_optimizers_have_the_settings_and_defaults_that_are_usual_for_them():
     assert make_optimizer(model, OptimizerConfig()).param_groups[0]["eps"] == 1e-8
 
 
-class SelfAttention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(8)
-        self.to_query = nn.Linear(8, 8)
-        self.inner = nn.ModuleList([nn.Conv1d(8, 8, 1)])
-
-
 def layers() -> nn.Module:
     """One layer of every kind, made on purpose in an order that is not theirs."""
     model = nn.Module()
     model.convolutions = nn.ModuleList([nn.Conv1d(4, 8, 3), nn.Conv2d(4, 8, 1)])
     model.batch_norm = nn.BatchNorm1d(8)
-    model.attention = SelfAttention()
+    model.attention = nn.MultiheadAttention(8, 2)
+    model.attention.inner = nn.ModuleList([nn.Conv1d(8, 8, 1), nn.LayerNorm(8)])
     model.lstm = nn.LSTM(8, 4, bidirectional=True)
     model.cell = nn.LSTMCell(8, 4)
     model.embedding = nn.Embedding(5, 8)
@@ -221,8 +214,8 @@ def test_layers_are_told_by_kind():
         kinds.setdefault(kind, set()).add(name.rpartition(".")[0])
     assert kinds == {
         "conv": {"convolutions.0", "convolutions.1"},
-        "norm": {"batch_norm", "attention.norm"},
-        "attention": {"attention.to_query", "attention.inner.0"},
+        "norm": {"batch_norm", "attention.inner.1"},
+        "attention": {"attention", "attention.out_proj", "attention.inner.0"},
         "recurrent": {"lstm", "cell"},
         "embedding": {"embedding"},
         "other": {""},
@@ -271,6 +264,24 @@ def test_kinds_of_layers_of_enformer():
     assert {kind for name, kind in kinds.items() if "norm" in name} == {"norm"}
     assert {name for name, kind in kinds.items() if kind == "dense"} >= {"heads.tracks.weight"}
     assert kinds["stem.convolution.weight"] == "conv"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "part"),
+    [
+        ("multiscale", "recurrent", "lstm."),
+        ("multiscale", "attention", ".attention."),
+        ("decay_attention", "attention", "attention."),
+    ],
+)
+def test_kinds_of_layers_of_other_architectures(architecture, kind, part):
+    sizes = {"heads": {"tracks": 2}, "context_length": 4096, "target_length": 8}
+    settings = {} if architecture == "multiscale" else sizes
+    with torch.device("meta"):
+        kinds = {name: each for name, _, each in layer_kinds(registry.build(architecture, settings))}
+    found = {name for name, each in kinds.items() if each == kind}
+    assert found and found == {name for name in kinds if part in name and kinds[name] != "norm"}
+    assert {"conv", "dense"} <= set(kinds.values())
 
 
 def test_weight_decay_spares_biases_and_norms():
