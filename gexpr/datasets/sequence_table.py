@@ -162,6 +162,8 @@ class SequenceTable:
 
     Attributes:
         names: of the values.
+        tracks: the same as tracks, with the transform ``linear``.
+        file_rows: rows of the file, also those that were dropped.
         values: float64 (rows, values).
         rows: int64 (rows,): number of each in the file, from 0.
         splits: of each row, or None where nothing says it.
@@ -213,6 +215,10 @@ class SequenceTable:
         if not self._sequences:
             raise InputError("the table has no rows", path=path)
         self.names = list(value_columns)
+        self.tracks = [
+            Track(i, name, name, strand_pair=i, transform="linear") for i, name in enumerate(self.names)
+        ]
+        self.file_rows = len(self._sequences)
         self.rows = np.arange(len(self._sequences))
         self.values = np.stack([self._numbers(name, content.values[name]) for name in value_columns], axis=1)
         joined = dict(content.values)
@@ -238,6 +244,11 @@ class SequenceTable:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def track_count(self) -> int:
+        """Number of values of a row."""
+        return len(self.names)
 
     def _error(self, row: int, message: str) -> InputError:
         line = self._lines[row]
@@ -417,15 +428,8 @@ class TableWindows:
         self._targets = (table.values * self.scale + self.shift).astype(np.float32)
         raw = targets == "raw"
         self.tracks = [
-            Track(
-                i,
-                name,
-                name,
-                strand_pair=i,
-                scale=float(self.scale[i]),
-                transform="linear" if raw else affine_transform(float(self.shift[i])),
-            )
-            for i, name in enumerate(table.names)
+            track if raw else track._replace(scale=float(scale), transform=affine_transform(float(shift)))
+            for track, scale, shift in zip(table.tracks, self.scale, self.shift, strict=True)
         ]
 
     def _constants(

@@ -13,12 +13,21 @@ from gexpr.evaluation.evaluate import (
 )
 from gexpr.evaluation.genes import Genes, PromoterWindow, read_genes
 from gexpr.evaluation.groups import Group
+from gexpr.evaluation.sequences import (
+    Subset,
+    TableEvaluation,
+    evaluate_table,
+    open_table,
+    read_subsets,
+)
 from gexpr.evaluation.tables import (
     group_lines,
+    row_lines,
     summary_lines,
     write_genes,
     write_groups,
     write_metrics,
+    write_rows,
 )
 from gexpr.evaluation.windows import evaluate_windows
 
@@ -31,16 +40,23 @@ __all__ = [
     "Metric",
     "PromoterWindow",
     "Settings",
+    "Subset",
+    "TableEvaluation",
     "compare",
     "difference_of",
     "evaluate_model",
     "evaluate_ridge",
+    "evaluate_table",
     "evaluate_windows",
     "group_lines",
     "measured_vs_measured",
+    "open_table",
     "read_genes",
+    "read_subsets",
+    "row_lines",
     "summary_lines",
     "write_genes",
     "write_groups",
     "write_metrics",
+    "write_rows",
 ]

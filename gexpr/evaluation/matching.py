@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from gexpr.datasets import WindowedDataset
 from gexpr.errors import ConfigError
 from gexpr.models.base import SequenceModel
 from gexpr.results import Track
+
+
+class Measured(Protocol):
+    """What has measured tracks: a dataset of windows, or a table of sequences."""
+
+    path: Path
+    tracks: list[Track]
+
+    @property
+    def track_count(self) -> int:
+        """Number of tracks."""
+        ...
 
 
 class Matched(NamedTuple):
@@ -29,7 +41,7 @@ class Matched(NamedTuple):
     notes: list[str]
 
 
-def match(dataset: WindowedDataset, model: SequenceModel) -> Matched:
+def match(dataset: Measured, model: SequenceModel) -> Matched:
     """Match a dataset's tracks with those of a model's first head: by id, by order where one has no names.
 
     Raises:

@@ -30,6 +30,17 @@ def r_squared(measured: ArrayLike, predicted: ArrayLike) -> float:
     return float(moments.r_squared()[0])
 
 
+def ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks of (n,) values from 1; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation of two (n,) arrays; NaN when either is constant or n < 2."""
+    return pearson(ranks(x), ranks(y))
+
+
 class Moments:
     """What Pearson's r and R² of several columns need, collected block by block in float64.
 

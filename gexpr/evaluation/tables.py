@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from gexpr.evaluation.bins import Metric
 from gexpr.evaluation.evaluate import Evaluation
 from gexpr.evaluation.groups import Group
+from gexpr.evaluation.sequences import TableEvaluation
 from gexpr.writers.output import AtomicOutput
 
 MAX_LISTED = 30
@@ -78,6 +79,32 @@ def write_genes(path: str | os.PathLike[str], evaluations: Sequence[Evaluation])
                     ]
                 )
     _write(path, rows)
+
+
+def write_rows(path: str | os.PathLike[str], evaluation: TableEvaluation) -> None:
+    """Write measured and predicted values, one line a row and track; an existing file is replaced.
+
+    Columns: row (number in the table, from 0), track, measured, predicted.
+    """
+    rows: list[Sequence[str]] = [("row", "track", "measured", "predicted")]
+    for row, measured, predicted in zip(
+        evaluation.rows.tolist(), evaluation.measured, evaluation.predicted, strict=True
+    ):
+        for track, m, p in zip(evaluation.tracks, measured, predicted, strict=True):
+            rows.append((str(row), track.id, f"{m:.6g}", f"{p:.6g}"))
+    _write(path, rows)
+
+
+def row_lines(evaluation: Evaluation) -> list[str]:
+    """The statistics of a table of sequences: one line a level and track."""
+    table: dict[tuple[str, str, int], dict[str, float]] = {}
+    for row in evaluation.metrics:
+        table.setdefault((row.level, row.name, row.n), {})[row.statistic] = row.value
+    statistics = list(dict.fromkeys(row.statistic for row in evaluation.metrics))
+    lines = [["level", "track", "n", *statistics]]
+    for (level, name, n), values in table.items():
+        lines.append([level, name, f"{n:,}", *(_cell(values.get(each)) for each in statistics)])
+    return _aligned(lines, 2)
 
 
 def _cell(value: float | None) -> str:
