@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gexpr.checkpoints.folder import describe, load
 from gexpr.errors import ConfigError, shown
@@ -30,6 +30,35 @@ class Outputs(NamedTuple):
     tracks: Sequence[Track]
 
 
+class HasOutputs(Protocol):
+    """A model, or the description of a checkpoint."""
+
+    @property
+    def context_length(self) -> int:
+        """Bases of a window."""
+        ...
+
+    @property
+    def bin_size(self) -> int:
+        """Bases of a bin."""
+        ...
+
+    @property
+    def target_length(self) -> int:
+        """Bins that are predicted."""
+        ...
+
+    @property
+    def crop(self) -> int:
+        """Bins on each side that are not."""
+        ...
+
+
+def outputs_of(name: str, of: HasOutputs, tracks: Sequence[Track]) -> Outputs:
+    """What a model or checkpoint predicts, with its tracks."""
+    return Outputs(name, of.context_length, of.bin_size, of.target_length, of.crop, tracks)
+
+
 _GEOMETRY = {"context_length": "bp", "bin_size": "bp", "target_length": "bins", "crop": "bins"}
 
 
@@ -53,10 +82,14 @@ def split_names(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def check_agreement(members: Sequence[Outputs]) -> None:
+def check_agreement(members: Sequence[Outputs], *, same_scale: bool = False) -> None:
     """Refuse models whose predictions cannot be averaged, bin by bin and track by track.
 
-    Labels, assays, cell types, scales and transforms of tracks may differ.
+    Labels, assays and cell types of tracks may differ.
+
+    Args:
+        members: what each predicts.
+        same_scale: scales and transforms of tracks must agree too.
 
     Raises:
         ConfigError: names both checkpoints and the first difference.
@@ -73,7 +106,7 @@ def check_agreement(members: Sequence[Outputs]) -> None:
                 f"{refused}: one has {len(first.tracks):,} tracks and the other {len(other.tracks):,}"
             )
         for own, their in zip(first.tracks, other.tracks, strict=True):
-            ours, theirs = _identity(own), _identity(their)
+            ours, theirs = _identity(own, same_scale), _identity(their, same_scale)
             for name, value in ours.items():
                 if value != theirs[name]:
                     raise ConfigError(
@@ -82,30 +115,33 @@ def check_agreement(members: Sequence[Outputs]) -> None:
                     )
 
 
-def _identity(track: Track) -> dict[str, str | int]:
+def _identity(track: Track, with_scale: bool) -> dict[str, str | float]:
     pair = track.index if track.strand_pair < 0 else track.strand_pair
-    return {"id": track.id, "strand": track.strand, "strand_pair": pair}
+    found: dict[str, str | float] = {"id": track.id, "strand": track.strand, "strand_pair": pair}
+    return {**found, "scale": track.scale, "transform": track.transform} if with_scale else found
 
 
 def load_all(
-    names: Sequence[str | os.PathLike[str]], device: str | torch.device = "cpu"
+    names: Sequence[str | os.PathLike[str]],
+    device: str | torch.device = "cpu",
+    *,
+    same_scale: bool = False,
 ) -> list[SequenceModel]:
     """Load the members of an ensemble, all of them at once.
 
     Args:
         names: names or folders, as for :func:`gexpr.checkpoints.load`.
         device: where the models go.
+        same_scale: predictions are to be averaged as the models give them, so that scales and transforms
+            of tracks must agree too.
 
     Raises:
         ConfigError: they do not predict the same bins and tracks; told before any weights are read.
         CheckpointError, InputError: as :func:`gexpr.checkpoints.load`.
     """
     if len(names) > 1:
-        found = [(os.fspath(name), describe(name)) for name in names]
+        described = [(os.fspath(name), describe(name)) for name in names]
         check_agreement(
-            [
-                Outputs(name, info.context_length, info.bin_size, info.target_length, info.crop, info.tracks)
-                for name, info in found
-            ]
+            [outputs_of(name, info, info.tracks) for name, info in described], same_scale=same_scale
         )
     return [load(name, device) for name in names]

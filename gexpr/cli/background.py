@@ -16,7 +16,7 @@ from gexpr.scoring.definitions import Mask
 
 @click.command("background")
 @click.option("--scores", metavar="FILE.h5", help="Scores that are there already, instead of the next four.")
-@click.option("--checkpoint", "-c", metavar="NAME|FOLDER", help="The model.")
+@options.checkpoints(required=False, help="The model.")
 @click.option("--fasta", "-f", metavar="FILE", help="The genome; 'example' is yeast chromosome I.")
 @click.option("--vcf", metavar="FILE", help="Variants to score: common ones, say.")
 @click.option(
@@ -45,7 +45,7 @@ from gexpr.scoring.definitions import Mask
 @options.quiet
 def command(
     scores: str | None,
-    checkpoint: str | None,
+    checkpoint: str | tuple[str, ...] | None,
     fasta: str | None,
     vcf: str | None,
     number: int | None,

@@ -12,26 +12,35 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect")
-@click.argument("checkpoint", required=False)
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--list", "list_names", is_flag=True, help="List the built-in checkpoints, one a line.")
 @click.option("--verify", is_flag=True, help="Also read the weights: SHA-256 and that all are finite.")
-def command(checkpoint: str | None, as_json: bool, list_names: bool, verify: bool) -> None:
-    """Show what CHECKPOINT is: architecture, context, bins, tracks, parameters, training.
+def command(checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verify: bool) -> None:
+    """Show what each CHECKPOINT is: architecture, context, bins, tracks, parameters, training.
 
     CHECKPOINT is a built-in name or a folder. Without it, or with --list, the built-in
-    checkpoints are listed.
+    checkpoints are listed. Several can be given, also separated by commas; --json then prints
+    a list.
     """
-    from gexpr import checkpoints
+    from gexpr.checkpoints import builtin_names, describe, load, split_names
 
-    if checkpoint is None or list_names:
-        names = checkpoints.builtin_names()
-        click.echo(json.dumps(names) if as_json else "\n".join(names) or "no built-in checkpoints")
+    names = split_names(checkpoints)
+    if not names or list_names:
+        known = builtin_names()
+        click.echo(json.dumps(known) if as_json else "\n".join(known) or "no built-in checkpoints")
         return
-    info = checkpoints.describe(checkpoint)
-    if verify:
-        checkpoints.load(checkpoint)
-    click.echo(json.dumps(_as_dict(info), indent=2, ensure_ascii=False) if as_json else _as_text(info))
+    found = []
+    for number, name in enumerate(names):
+        info = describe(name)
+        if verify:
+            load(name)
+        if as_json:
+            found.append(_as_dict(info))
+        else:
+            click.echo(("\n" if number else "") + _as_text(info))
+    if as_json:
+        click.echo(json.dumps(found if len(found) > 1 else found[0], indent=2, ensure_ascii=False))
 
 
 def _as_dict(info: CheckpointInfo) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gexpr import logs
 from gexpr.errors import ConfigError
 from gexpr.scoring.definitions import (
     AGGREGATES,
@@ -37,14 +38,42 @@ def parsed(parse: Parse) -> Callable[[click.Context, click.Parameter, Any], Any]
 
 
 def checkpoint(function: Command) -> Command:
-    """``--checkpoint``."""
+    """``--checkpoint``: a name, or a tuple of the names of an ensemble."""
+    return checkpoints()(function)
+
+
+def checkpoints(
+    required: bool = True,
+    help: str = "The model: a built-in name ('gexpr inspect' lists them) or a checkpoint folder.",
+) -> Callable[[Command], Command]:
+    """``--checkpoint``, given once or more often: a name, a tuple of several, or None.
+
+    Args:
+        required: whether it must be given.
+        help: what a single one is.
+    """
     return click.option(
         "--checkpoint",
         "-c",
-        required=True,
+        required=required,
+        multiple=True,
+        callback=_checkpoints,
         metavar="NAME|FOLDER",
-        help="The model: a built-in name ('gexpr inspect' lists them) or a checkpoint folder.",
-    )(function)
+        help=f"{help} Repeatable, or several with commas: an ensemble, whose predictions are averaged.",
+    )
+
+
+def _checkpoints(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> str | tuple[str, ...] | None:
+    """A click callback: None, one checkpoint, or several."""
+    from gexpr.checkpoints import split_names
+
+    names: tuple[str, ...] = parsed(split_names)(ctx, param, value)
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            logs.warning(f"the checkpoint {name} is given {names.count(name)} times and counts as often")
+    return names if len(names) > 1 else (names[0] if names else None)
 
 
 def fasta(function: Command) -> Command:
@@ -224,7 +253,8 @@ def scores(function: Command) -> Command:
             type=click.Choice(AVERAGES),
             default="predictions",
             show_default=True,
-            help="Average strands and shifts before the statistic, or after it.",
+            help="Average strands, shifts and checkpoints before the statistic (predictions) or after it "
+            "(scores); or strands and shifts before it and checkpoints after it (checkpoint-scores).",
         ),
         click.option(
             "--aggregate",

@@ -23,7 +23,7 @@ from gexpr.cli import options
 @options.quiet
 def command(
     bed: str,
-    checkpoint: str,
+    checkpoint: str | tuple[str, ...],
     fasta: str,
     output: str | None,
     format: str | None,

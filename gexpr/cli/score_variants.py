@@ -133,7 +133,7 @@ from gexpr.scoring.gene_masks import GENE_MASKS, OVERLAPS, parse_gene_mask
 @options.quiet
 def command(
     vcf: str,
-    checkpoint: str,
+    checkpoint: str | tuple[str, ...],
     fasta: str,
     output: str | tuple[str, ...] | None,
     format: str | None,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gexpr.checkpoints.ensembles import check_agreement, outputs_of
 from gexpr.errors import ConfigError, GexprError
 from gexpr.genome.windows import Tile, tile
 from gexpr.models.base import SequenceModel
@@ -29,31 +30,60 @@ def central_bins(model: SequenceModel, share: float = CENTRAL_SHARE) -> int:
     return max(model.target_length - 2 * ((excess + 1) // 2), 2 - model.target_length % 2)
 
 
+Models = SequenceModel | Sequence[SequenceModel]
+"""A model, or the members of an ensemble."""
+
+
+def members_of(models: Models) -> list[SequenceModel]:
+    """The models of an ensemble, or the one.
+
+    Raises:
+        ConfigError: they differ in bins, tracks, or the scale of a track.
+    """
+    members = [models] if isinstance(models, SequenceModel) else list(models)
+    if len(members) > 1:
+        numbered = [(f"model {number}", each) for number, each in enumerate(members, start=1)]
+        check_agreement(
+            [outputs_of(name, each, each.tracks) for name, each in numbered],
+            same_scale=True,
+        )
+        sizes = {next(iter(each.config.heads.values())) for each in members}
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"the models are no ensemble: their first heads have {' and '.join(map(str, sorted(sizes)))} "
+                "tracks"
+            )
+    return members
+
+
 class WindowPredictor:
     """Predicts windows in the scale of the training targets.
 
     Predictions of both strands are averaged: those of the reverse complement have their bins
-    reversed and their ``strand_pair`` tracks swapped.
+    reversed and their ``strand_pair`` tracks swapped. So are those of the members of an ensemble.
 
     Args:
-        model: in eval mode; stays on its device.
+        models: in eval mode, on one device, where they stay.
         tracks: the tracks of the first head, which is the one that is evaluated.
         reverse_complement: average over both strands, or use the forward strand alone.
         batch_size: windows in a forward pass; None takes about 131,072 bases (1,048,576 on CUDA).
 
     Raises:
-        ConfigError: reverse complement with a stranded track that has no partner.
+        ConfigError: reverse complement with a stranded track that has no partner, or models that are no
+            ensemble.
     """
 
     def __init__(
         self,
-        model: SequenceModel,
+        models: Models,
         tracks: Sequence[Track],
         *,
         reverse_complement: bool = True,
         batch_size: int | None = None,
     ) -> None:
-        self.model = model
+        self.members = members_of(models)
+        self.model = model = self.members[0]
+        """The first model, whose geometry is that of all."""
         self.device = next(model.parameters()).device
         self.reverse_complement = reverse_complement
         bases = 2**20 if self.device.type == "cuda" else 2**17
@@ -87,11 +117,17 @@ class WindowPredictor:
 
     @torch.inference_mode()
     def _forward(self, codes: torch.Tensor) -> torch.Tensor:
-        forward = self.model(one_hot(codes)).float()
+        total = self._of_member(self.members[0], codes)
+        for model in self.members[1:]:
+            total = total + self._of_member(model, codes)
+        return total / len(self.members) if len(self.members) > 1 else total
+
+    def _of_member(self, model: SequenceModel, codes: torch.Tensor) -> torch.Tensor:
+        forward = model(one_hot(codes)).float()
         if not self.reverse_complement:
             return forward
         flipped = torch.where(codes < 4, 3 - codes, codes).flip(1)
-        reverse = self.model(one_hot(flipped)).float().flip(1)
+        reverse = model(one_hot(flipped)).float().flip(1)
         return (forward + reverse.index_select(2, self._partners)) / 2
 
 

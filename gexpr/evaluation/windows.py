@@ -13,19 +13,19 @@ from gexpr.evaluation.bins import BinMetrics, Density
 from gexpr.evaluation.evaluate import Evaluation, Settings
 from gexpr.evaluation.groups import assays_of
 from gexpr.evaluation.matching import match
-from gexpr.evaluation.predict import WindowPredictor
+from gexpr.evaluation.predict import Models, WindowPredictor, members_of
 from gexpr.models.base import SequenceModel
 
 
 def evaluate_windows(
     dataset: WindowedDataset,
-    model: SequenceModel,
+    models: Models,
     settings: Settings = Settings(),  # noqa: B008 (immutable)
     *,
     reverse_complement: bool = True,
     batch_size: int | None = None,
 ) -> Evaluation:
-    """Compare a model's predictions with the targets of a split's windows, as they are.
+    """Compare predictions of a model, or an ensemble, with the targets of a split's windows, as they are.
 
     Windows are read one batch at a time, so that a dataset may be larger than memory. Every valid
     bin of every window counts, and bins are compared on the scale of the targets, whatever it is. The
@@ -41,10 +41,11 @@ def evaluate_windows(
         raise ConfigError(
             f"{dataset.path} is evaluated window by window and knows no contigs, so genes cannot be judged"
         )
-    _check_geometry(dataset, model)
-    matched = match(dataset, model)
+    members = members_of(models)
+    _check_geometry(dataset, members[0])
+    matched = match(dataset, members[0])
     predictor = WindowPredictor(
-        model, matched.head, reverse_complement=reverse_complement, batch_size=batch_size
+        members, matched.head, reverse_complement=reverse_complement, batch_size=batch_size
     )
     bins = BinMetrics(matched.tracks, dataset.bin_size, settings.pool_width)
     assays = assays_of(matched.tracks)

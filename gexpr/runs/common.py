@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import gexpr
 from gexpr import checkpoints, logs
+from gexpr.checkpoints import CheckpointInfo
 from gexpr.errors import ConfigError
 from gexpr.genome.contigs import ContigMap, read_aliases
 from gexpr.genome.fasta import Fasta
-from gexpr.models.base import SequenceModel
 from gexpr.results import Track
 from gexpr.runs.blocks import BlockTask
 from gexpr.runs.control import RunOptions
@@ -35,11 +35,12 @@ DTYPES = ("float32", "float16")
 class ModelOptions(NamedTuple):
     """Which model predicts, and how; see :class:`gexpr.scoring.predictor.Predictor`.
 
+    ``checkpoint`` is a name or folder, or several: an ensemble, all of whose members are in memory at once.
     ``tracks`` is a selection as in :func:`gexpr.scoring.tracks.select_tracks`; ``batch_size`` and
     ``threads`` None leave the choice to the program.
     """
 
-    checkpoint: str
+    checkpoint: str | tuple[str, ...]
     tracks: str | Selection | None = None
     reverse_complement: bool = True
     shifts: tuple[int, ...] = (0,)
@@ -51,6 +52,16 @@ class ModelOptions(NamedTuple):
     auto_batch: bool = False
     compile: bool = False
     merge_strands: bool = False
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The checkpoints, of which most runs have one."""
+        return member_names(self.checkpoint)
+
+
+def member_names(checkpoint: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One checkpoint, or the members of an ensemble, as a tuple."""
+    return (checkpoint,) if isinstance(checkpoint, str) else tuple(checkpoint)
 
 
 def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, RunOptions]:
@@ -69,11 +80,13 @@ def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, 
     return model._replace(device=devices[0]), replace(run, devices=devices)
 
 
-def input_files(first: str, fasta: str, checkpoint: str, aliases: str | None) -> list[str | None]:
-    """Every file that a run reads; the first may be standard input."""
+def input_files(
+    first: str, fasta: str, checkpoint: str | tuple[str, ...], aliases: str | None
+) -> list[str | None]:
+    """Every file that a run reads; the first may be standard input, the checkpoint an ensemble."""
     inputs = [first, fasta, fasta + ".fai", fasta + ".gzi", aliases]
-    if os.path.isdir(checkpoint):
-        inputs += [entry.path for entry in os.scandir(checkpoint)]
+    for folder in filter(os.path.isdir, member_names(checkpoint)):
+        inputs += [entry.path for entry in os.scandir(folder)]
     return inputs
 
 
@@ -135,21 +148,21 @@ def unpack_tracks(packed: Sequence[Sequence[Any]]) -> tuple[Track, ...]:
 
 
 def open_predictor(options: ModelOptions) -> Predictor:
-    """Load the checkpoint and make it ready.
+    """Load the checkpoint, or all members of an ensemble, and make them ready.
 
     Raises:
-        CheckpointError: the checkpoint is missing or damaged.
-        ConfigError: a bad device, track or other setting.
+        CheckpointError: a checkpoint is missing or damaged.
+        ConfigError: a bad device, track or other setting, or checkpoints that are no ensemble.
     """
     device = resolve_device(options.device)
     if options.threads is not None:
         if options.threads < 1:
             raise ConfigError(f"threads must be at least 1, not {options.threads}")
         torch.set_num_threads(options.threads)
-    model: SequenceModel = checkpoints.load(options.checkpoint, device)
-    tracks = select_tracks(model_tracks(model), options.tracks, default_tracks(model))
+    models = checkpoints.load_all(options.checkpoints, device)
+    tracks = select_tracks(model_tracks(models[0]), options.tracks, default_tracks(models[0]))
     return Predictor(
-        model,
+        models,
         tracks=tracks,
         device=device,
         batch_size=options.batch_size,
@@ -160,24 +173,24 @@ def open_predictor(options: ModelOptions) -> Predictor:
         auto_batch=options.auto_batch,
         compile=options.compile,
         merge_strands=options.merge_strands,
+        names=options.checkpoints,
     )
 
 
 def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str, Any]:
-    """Attributes of an output: everything about the model that determines a prediction."""
-    info = checkpoints.describe(options.checkpoint)
-    settings = {
-        "architecture": info.architecture,
-        "settings": info.settings,
-        "tracks": [(each.index, each.strand_pair, each.scale, each.transform) for each in info.tracks],
-    }
+    """Attributes of an output: everything about the model that determines a prediction.
+
+    Those of the members of an ensemble are joined by commas, in the members' order.
+    """
+    members = [checkpoints.describe(checkpoint) for checkpoint in options.checkpoints]
     return {
         "gexpr_version": gexpr.__version__,
         "torch_version": str(torch.__version__),
-        "checkpoint": info.name,
-        "checkpoint_sha256": info.weights_sha256,
-        "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-        "architecture": info.architecture,
+        "checkpoint": ",".join(info.name for info in members),
+        "checkpoint_sha256": ",".join(info.weights_sha256 for info in members),
+        "settings_sha256": ",".join(map(_digest_settings, members)),
+        "architecture": ",".join(info.architecture for info in members),
+        **({"ensemble_size": len(members)} if len(members) > 1 else {}),
         "tracks": name_places(track.index for track in predictor.used_tracks),
         "merge_strands": predictor.strands is not None,
         # The places above are sorted then, and do not tell the order of the columns.
@@ -194,6 +207,15 @@ def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str,
         "target_length": predictor.target_length,
         "model_bin_size": predictor.bin_size,
     }
+
+
+def _digest_settings(info: CheckpointInfo) -> str:
+    settings = {
+        "architecture": info.architecture,
+        "settings": info.settings,
+        "tracks": [(each.index, each.strand_pair, each.scale, each.transform) for each in info.tracks],
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_columns(predictor: Predictor) -> str:
@@ -322,8 +344,8 @@ class ModelTask(BlockTask, Generic[Options, Opened]):
     def absolute(self) -> BlockTask:
         """The same task with absolute paths, for processes that work in another folder."""
         model, aliases = self.options.model, self.options.contig_aliases
-        if os.path.isdir(model.checkpoint):
-            model = model._replace(checkpoint=os.path.abspath(model.checkpoint))
+        found = tuple(os.path.abspath(each) if os.path.isdir(each) else each for each in model.checkpoints)
+        model = model._replace(checkpoint=found if len(found) > 1 else found[0])
         options = replace(
             self.options, model=model, contig_aliases=None if aliases is None else os.path.abspath(aliases)
         )

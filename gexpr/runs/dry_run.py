@@ -164,7 +164,8 @@ def _estimate(
     seconds = rates.remembered(manifest.fingerprint)
     basis = "as fast as the last run with this model on this kind of machine"
     if seconds is None:
-        seconds = estimated_seconds(predictor.model, predictor.device) * predictor.batch_size
+        each = [estimated_seconds(model, predictor.device) for model in predictor.models]
+        seconds = sum(each) / len(each) * predictor.batch_size
         basis = (
             "a rough guess from the model's operations and this device's speed; a first run will tell better"
         )

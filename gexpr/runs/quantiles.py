@@ -25,18 +25,24 @@ OWN = "background.h5"
 """What a checkpoint's own background is called in its folder."""
 
 
-def find_background(name: str, checkpoint: str) -> str:
+def find_background(name: str, members: Sequence[str]) -> str:
     """The path of a background.
 
     Args:
         name: a path, or ``auto`` for the one in the checkpoint's folder.
-        checkpoint: name or folder.
+        members: name or folder of the checkpoint, or of each member of an ensemble.
 
     Raises:
-        ConfigError: ``auto``, and the checkpoint has none.
+        ConfigError: ``auto``, and the checkpoint has none, or there are several.
     """
     if name != "auto":
         return name
+    checkpoint, *others = members
+    if others:
+        raise ConfigError(
+            f"the background of one checkpoint does not fit an ensemble of {len(members)}; make one with "
+            "'gexpr background' and these checkpoints"
+        )
     path = checkpoints.resolve(checkpoint) / OWN
     if not path.is_file():
         raise ConfigError(

@@ -88,7 +88,7 @@ class ScoreOptions(TaskOptions):
         statistics: canonical names or aliases.
         pseudocount: the c of ``logFC``.
         mask: which bins are scored.
-        average: ``predictions`` or ``scores``.
+        average: ``predictions``, ``scores`` or ``checkpoint-scores``.
         aggregate: ``celltype`` or ``assay``: write means of the scores over the tracks that share it.
         genes: a file of genes: scores are those of single genes, see docs/genes.md.
         gene_mask: which bins are a gene's.
@@ -317,7 +317,7 @@ class ScoreTask(ModelTask["ScoreOptions", _Opened]):
         ranker = None
         if options.background is not None:
             conditions = {**describe_predictor(options.model, predictor), **self._conditions(scored)}
-            path = find_background(options.background, options.model.checkpoint)
+            path = find_background(options.background, options.model.checkpoints)
             ranker = Ranker(path, scored.tracks, options.statistics, conditions)
         return _Opened(predictor, genome, source, reader, scored, rows, cast, index, placed, ranker)
 

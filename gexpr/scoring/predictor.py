@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gexpr import logs
-from gexpr.checkpoints.ensembles import Outputs, check_agreement
+from gexpr.checkpoints.ensembles import check_agreement, outputs_of
 from gexpr.errors import ConfigError, GexprError
 from gexpr.models.base import SequenceModel
 from gexpr.scoring.definitions import PRECISIONS
@@ -124,19 +124,8 @@ class Predictor:
 
         known = model_tracks(model)
         if len(models) > 1:
-            check_agreement(
-                [
-                    Outputs(
-                        name,
-                        each.context_length,
-                        each.bin_size,
-                        each.target_length,
-                        each.crop,
-                        model_tracks(each),
-                    )
-                    for name, each in zip(names, models, strict=True)
-                ]
-            )
+            numbered = zip(names, models, strict=True)
+            check_agreement([outputs_of(name, each, model_tracks(each)) for name, each in numbered])
         indices = default_tracks(model) if tracks is None else list(tracks)
         if not indices or not all(0 <= index < len(known) for index in indices):
             raise ConfigError(f"track indices must lie between 0 and {len(known) - 1}, not {indices}")
