@@ -21,9 +21,8 @@ from gexpr.evaluation.genes import Genes, PromoterWindow, window_sums
 from gexpr.evaluation.groups import Group, groups_of
 from gexpr.evaluation.matching import common_tracks, match
 from gexpr.evaluation.metrics import pearson, r_squared
-from gexpr.evaluation.predict import ContigPredictor
+from gexpr.evaluation.predict import ContigPredictor, Models, members_of
 from gexpr.evaluation.ridge import RidgeFit, kmer_counts, ridge
-from gexpr.models.base import SequenceModel
 from gexpr.results import Track
 
 MIN_COVERED = 0.5
@@ -122,13 +121,13 @@ class Settings(NamedTuple):
 
 def evaluate_model(
     dataset: PreparedDataset,
-    model: SequenceModel,
+    models: Models,
     settings: Settings = Settings(),  # noqa: B008 (immutable)
     *,
     reverse_complement: bool = True,
     batch_size: int | None = None,
 ) -> Evaluation:
-    """Compare a model's predictions with the targets of a split.
+    """Compare the predictions of a model, or of an ensemble, with the targets of a split.
 
     Its first head is evaluated, on the tracks whose ids the dataset has.
 
@@ -136,6 +135,8 @@ def evaluate_model(
         ConfigError: other bins than the dataset's, or no track in common.
         GexprError: the split has no contig, or the predictions are not finite.
     """
+    members = members_of(models)
+    model = members[0]
     if model.bin_size != dataset.bin_size:
         raise ConfigError(
             f"the model predicts bins of {model.bin_size} bp and {dataset.path} has bins of "
@@ -143,7 +144,7 @@ def evaluate_model(
         )
     matched = match(dataset, model)
     predictor = ContigPredictor(
-        model, matched.head, reverse_complement=reverse_complement, batch_size=batch_size
+        members, matched.head, reverse_complement=reverse_complement, batch_size=batch_size
     )
     contigs = _contigs(dataset, settings.split)
     total = sum(len(predictor.windows(dataset.bins[contig])) for contig in contigs)
