@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from typing import Any
 
 import pytest
 import torch
+from live_memory import LiveMemory
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from gexpr.models import registry
 from gexpr.models.base import LocalBlock, SequenceModel
@@ -19,6 +17,9 @@ from gexpr.training import memory
 LENGTH, TARGET, TRACKS = 512, 24, 3
 COMMON: dict[str, Any] = dict(context_length=LENGTH, target_length=TARGET, heads={"tracks": TRACKS})
 ENFORMER = dict(channels=24, divisible_by=4, num_downsamples=4, depth=2, attention_heads=2, key_size=6)
+CONVOLUTIONS: dict[str, Any] = dict(
+    channels=(16, 18, 20, 24), kernels=(6, 1, 6, 3), pools=(1, 2, 4, 2), dropout=0.0, final_channels=20
+)
 SETTINGS: dict[str, dict[str, Any]] = {
     "enformer": {**ENFORMER, "relative_features": 12, "dilated_layers": 2, "dropout": 0.2},
     "sparse_enformer": {
@@ -48,6 +49,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         dilated_channels=8,
         final_channels=20,
     ),
+    "standard": CONVOLUTIONS,
+    "exp_decay": {**CONVOLUTIONS, "learned": True},
+    "decay_attention": {**CONVOLUTIONS, "attention_heads": (2, 1)},
     "cnn": dict(channels=(8, 8), kernels=(5, 4), hidden=(8,), dropout=0.2),
     "mini_enformer": dict(
         trim_left=3, stem_channels=8, tower_channels=(8, 12), depth=1, relative_features=6, dropout=0.2
@@ -149,6 +153,9 @@ def test_parts_of_a_block_are_its_forward_pass(architecture):
     for block in model.blocks:
         if not isinstance(block, LocalBlock):
             continue
+        convolution = next(module for module in block.modules() if isinstance(module, torch.nn.Conv1d))
+        if x.shape[-1] != convolution.in_channels:  # a block before it that is not local
+            x = torch.randn(2, x.shape[1], convolution.in_channels)
         torch.manual_seed(1)
         whole = copy.deepcopy(block)(x)
         torch.manual_seed(1)
@@ -160,36 +167,8 @@ def test_parts_of_a_block_are_its_forward_pass(architecture):
         x = x.detach()
 
 
-class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of the tensors made while it is on that are still there, and their peak."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def _count(self, value: Any) -> None:
-        if isinstance(value, Tensor) and (storage := value.untyped_storage()) not in self._known:
-            self._known.add(storage)
-            size = storage.nbytes()
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._gone, size)
-
-    def _gone(self, size: int) -> None:
-        self.now -= size
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for value in tree_flatten((args, kwargs))[0]:
-            if isinstance(value, Tensor):
-                self._known.add(value.untyped_storage())  # was there before, or is counted
-        result = func(*args, **(kwargs or {}))
-        for value in tree_flatten(result)[0]:
-            self._count(value)
-        return result
-
-
-@pytest.mark.parametrize("architecture", WITH_TILES)
+# What reaches as far as attention has its own tests: at this size its share is not that of a long context.
+@pytest.mark.parametrize("architecture", [name for name in WITH_TILES if "decay" not in name])
 def test_memory_grows_slowly_and_linearly_with_length(architecture, monkeypatch):
     monkeypatch.setattr(memory, "TILE_POSITIONS", 256)
 
@@ -200,8 +179,9 @@ def test_memory_grows_slowly_and_linearly_with_length(architecture, monkeypatch)
         model.zero_grad(set_to_none=True)
         return live.peak
 
-    # attention has its own tests, and at this size its share is not that of a long context
-    changes = {} if architecture == "basenji" else {"depth": 0}
+    changes: dict[str, Any] = {"depth": 0} if "depth" in SETTINGS[architecture] else {}
+    if "pools" in SETTINGS[architecture]:
+        changes["pools"] = (2, 4, 2, 1)  # no other layer as long as the stem
     plain, checkpointed = drawn(architecture, **changes), drawn(architecture, **changes)
     memory.checkpoint_activations(checkpointed)
     peaks = [peak(checkpointed, length) for length in (2048, 4096, 6144)]
@@ -210,7 +190,8 @@ def test_memory_grows_slowly_and_linearly_with_length(architecture, monkeypatch)
     stem = 4 * next(module for module in plain.modules() if isinstance(module, torch.nn.Conv1d)).out_channels
     assert slope < 3 * stem
     assert peaks[1] < 1.05 * (peaks[0] + peaks[2]) / 2
-    assert peak(plain, 4096) - peak(plain, 2048) > 2.5 * 2048 * slope
+    saved = 2.0 if "pools" in changes else 2.5  # training keeps less of ReLU than of GELU
+    assert peak(plain, 4096) - peak(plain, 2048) > saved * 2048 * slope
 
 
 def test_prediction_and_evaluation_are_left_alone():
