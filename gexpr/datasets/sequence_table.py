@@ -16,7 +16,7 @@ import numpy as np
 
 from gexpr.datasets.folds import Fold, deal
 from gexpr.datasets.windowed import Batch, Draws, file_digest
-from gexpr.errors import ConfigError, InputError, require, shown
+from gexpr.errors import ConfigError, InputError, require, shown, shown_name
 from gexpr.genome.codes import encode
 from gexpr.genome.compressed import read_lines
 from gexpr.results import Track, affine_transform
@@ -130,7 +130,9 @@ def _places(
     for name in wanted:
         if name not in header:
             raise InputError(
-                f"has no column {name!r}; it has: {shown(', '.join(header), 200)}", path=path, line=line
+                f"has no column {name!r}; it has: {', '.join(map(shown_name, header[:40]))}",
+                path=path,
+                line=line,
             )
     return {name: header.index(name) for name in dict.fromkeys((*wanted, *optional)) if name in header}
 
@@ -365,10 +367,8 @@ class SequenceTable:
             )
         found = np.flatnonzero(self.splits == split)
         if not len(found):
-            names = sorted({str(name) for name in self.splits})
-            raise InputError(
-                f"no row of split {split!r}; there are: {shown(', '.join(names))}", path=self.path
-            )
+            names = [shown_name(name) for name in sorted({str(name) for name in self.splits})[:20]]
+            raise InputError(f"no row of split {split!r}; there are: {', '.join(names)}", path=self.path)
         return found
 
 
