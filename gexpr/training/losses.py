@@ -256,8 +256,8 @@ class Objective:
         loss = next(name for name in names if name != "mse")
         raise ConfigError(
             f"{where}: track {track!r} has the target {value:g}, but the loss {loss} is for values of 0 and "
-            "more; use loss.name: mse, or targets that are not negative (data.targets: affine shifts those of "
-            "a table)"
+            "more; use loss.name: mse, or targets that are not negative (data.targets: affine shifts those "
+            "of a table)"
         )
 
     def _indices(self, ids: Sequence[str]) -> list[int]:
