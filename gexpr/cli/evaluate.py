@@ -18,11 +18,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("evaluate")
-@click.option(
-    "--checkpoint",
-    "-c",
-    metavar="NAME|FOLDER",
-    help="The model; without it only the ridge and the replicates are evaluated.",
+@options.checkpoints(
+    required=False, help="The model; without it only the ridge and the replicates are evaluated."
 )
 @click.option(
     "--data",
@@ -30,15 +27,16 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     required=True,
     metavar="FILE|FOLDER",
     type=click.Path(exists=True, path_type=Path),
-    help="Dataset made by gexpr prepare, or a folder of TFRecords with statistics.json, as Basenji and "
-    "Borzoi were trained on.",
+    help="Dataset made by gexpr prepare; a folder of TFRecords with statistics.json, as Basenji and Borzoi "
+    "were trained on; or a table of sequences with values (.tsv, .csv, .parquet).",
 )
 @click.option(
     "--split",
     default="test",
     show_default=True,
     metavar="NAME",
-    help="Bins to judge: train, valid or test; of a folder also a fold it is divided into.",
+    help="Bins or rows to judge: train, valid or test; of a folder also a fold it is divided into; of a "
+    "table also all.",
 )
 @click.option("--genes", "-g", type=_FILE, help="Coding regions, BED6 with strand, for the metrics per gene.")
 @click.option(
@@ -68,11 +66,24 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Train a ridge on 6-mers around the start codons and print it beside the model (needs --genes).",
 )
 @click.option(
+    "--subsets",
+    type=_FILE,
+    help="Of a table: JSON with lists of row numbers to judge by themselves, and lists of [alt row, ref row] "
+    "whose difference is judged.",
+)
+@click.option(
+    "--table",
+    "table_settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How to read a table, where it differs from how the checkpoint's was: sequence_column, "
+    "value_columns, split_column, split_file, length, pad, crop, prefix, suffix, missing; repeatable.",
+)
+@click.option(
     "--rc/--no-rc",
     "reverse_complement",
-    default=True,
-    show_default=True,
-    help="Average over both strands of the sequence.",
+    default=None,
+    help="Average over both strands of the sequence.  [default: rc; of a table as in training]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows predicted at once.")
 @click.option(
@@ -98,7 +109,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @options.force
 @options.quiet
 def command(
-    checkpoint: str | None,
+    checkpoint: str | tuple[str, ...] | None,
     data: Path,
     split: str,
     genes: Path | None,
@@ -106,7 +117,9 @@ def command(
     pool_width: int,
     replicates: str | None,
     ridge: bool,
-    reverse_complement: bool,
+    subsets: Path | None,
+    table_settings: tuple[str, ...],
+    reverse_complement: bool | None,
     batch_size: int | None,
     device: str,
     threads: int | None,
@@ -126,6 +139,10 @@ def command(
     Of a folder of TFRecords the windows themselves are predicted, and its bins judged by track and by
     assay. The checkpoint must have the folder's window and bins.
 
+    Of a table every row of the split is predicted: Pearson's r, its square, Spearman's and R² over all
+    rows, over subsets, and of differences between pairs of rows. Columns, padding and constant parts are
+    those of the checkpoint's training.
+
     \b
     Examples:
       gexpr evaluate -c yeast-tss -d yeast.h5 -g genes.bed.gz -o evaluation
@@ -133,38 +150,76 @@ def command(
           --replicates rep1.h5,rep2.h5 --pictures svg -o evaluation
       gexpr evaluate -d yeast.h5 -g genes.bed.gz -o floor          # the ridge alone
       gexpr evaluate -c borzoi -d hg38/ --split valid -o evaluation
+      gexpr evaluate -c runs/promoters/checkpoint -d promoters.tsv.gz --subsets subsets.json -o evaluation
 
     Exit codes: 0 success; 1 an input or setting is at fault; 2 wrong usage.
     """
     from gexpr import checkpoints, evaluation
-    from gexpr.datasets import BasenjiDataset, PreparedDataset
+    from gexpr.datasets import BasenjiDataset, PreparedDataset, table_kind
     from gexpr.datasets.prepared import SPLITS
     from gexpr.scoring.devices import resolve_device, set_threads
     from gexpr.writers.output import refuse_existing
 
     logs.set_quiet(quiet)
-    for name in ("metrics.tsv", "groups.tsv", "genes.tsv"):
+    for name in ("metrics.tsv", "groups.tsv", "genes.tsv", "rows.tsv"):
         refuse_existing(output / name, force)
     window = evaluation.PromoterWindow.parse(promoter_window)
     pair = _pair(replicates)
     is_folder = data.is_dir()
-    if is_folder and (genes is not None or pair is not None):
+    is_table = not is_folder and table_kind(data) is not None
+    if (is_folder or is_table) and (genes is not None or pair is not None):
         unfit = "--replicates" if genes is None else "--genes"
-        raise click.UsageError(f"{unfit} needs a dataset made by gexpr prepare; {data} is a folder")
-    if not is_folder and split not in SPLITS:
+        kind = "folder" if is_folder else "table"
+        raise click.UsageError(f"{unfit} needs a dataset made by gexpr prepare; {data} is a {kind}")
+    if not is_table and (subsets is not None or table_settings):
+        unfit = "--table" if subsets is None else "--subsets"
+        raise click.UsageError(f"{unfit} needs a table of sequences (.tsv, .csv, .parquet), not {data}")
+    if not is_folder and not is_table and split not in SPLITS:
         raise click.BadParameter(f"{split!r} is not one of: {', '.join(SPLITS)}", param_hint="'--split'")
     with_ridge = ridge and genes is not None
     if checkpoint is None and pair is None and not with_ridge:
-        fit = "" if is_folder else ", --replicates or --genes"
+        fit = "" if is_folder or is_table else ", --replicates or --genes"
         raise click.UsageError(f"nothing to evaluate: give --checkpoint{fit}")
-    if ridge and genes is None and not is_folder:
+    if ridge and genes is None and not is_folder and not is_table:
         logs.info("no --genes: neither metrics per gene nor the 6-mer ridge")
 
-    def load() -> SequenceModel:
+    def load() -> SequenceModel | list[SequenceModel]:
         assert checkpoint is not None
         set_threads(threads)
-        return checkpoints.load(checkpoint, resolve_device(device))
+        if isinstance(checkpoint, str):
+            return checkpoints.load(checkpoint, resolve_device(device))
+        return checkpoints.load_all(checkpoint, resolve_device(device), same_scale=True)
 
+    if is_table:
+        assert checkpoint is not None
+        names = (checkpoint,) if isinstance(checkpoint, str) else checkpoint
+        info = checkpoints.describe(names[0])
+        table = evaluation.open_table(
+            data, info.context_length, info.training, _settings(table_settings), split
+        )
+        if reverse_complement is None:
+            augmentation = (info.training.get("config") or {}).get("augmentation") or {}
+            reverse_complement = bool(augmentation.get("reverse_complement"))
+        set_threads(threads)
+        rows = evaluation.evaluate_table(
+            table,
+            checkpoints.load_all(names, resolve_device(device)),
+            split,
+            subsets=[] if subsets is None else evaluation.read_subsets(subsets),
+            reverse_complement=reverse_complement,
+            batch_size=batch_size,
+        )
+        output.mkdir(parents=True, exist_ok=True)
+        evaluation.write_metrics(output / "metrics.tsv", [rows])
+        evaluation.write_rows(output / "rows.tsv", rows)
+        for note in rows.notes:
+            logs.info(note)
+        click.echo(f"{split} split, rows of {data.name}")
+        for line in evaluation.row_lines(rows):
+            click.echo(line)
+        return
+    if reverse_complement is None:
+        reverse_complement = True
     settings = evaluation.Settings(split, None, window, pool_width or None)
     predicting: dict[str, Any] = {"reverse_complement": reverse_complement, "batch_size": batch_size}
     results = []
@@ -204,6 +259,16 @@ def command(
     click.echo(f"Pearson's r, {split} split")
     for line in (*evaluation.summary_lines(results), *evaluation.group_lines(results)):
         click.echo(line)
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, str]:
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--table {text!r} is not of the form KEY=VALUE")
+        settings[name.strip()] = value
+    return settings
 
 
 def _pair(replicates: str | None) -> tuple[Path, Path] | None:
