@@ -84,13 +84,13 @@ def freeze(
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters with and without weight decay: biases, norms and other vectors have none."""
+    """Parameters with and without weight decay: biases, norms, learned position decays and other vectors have none."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        vector = parameter.ndim < 2 or name.rpartition(".")[2].endswith("bias")
+        vector = parameter.ndim < 2 or name.rpartition(".")[2].endswith(("bias", "decay"))
         (plain if vector else decayed).append(parameter)
     groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": weight_decay}]
     groups.append({"params": plain, "weight_decay": 0.0})
