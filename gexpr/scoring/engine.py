@@ -159,12 +159,14 @@ def allele_limit(predictor: Predictor, window_rule: WindowRule = CENTERED) -> in
     except ValueError as error:
         raise ConfigError(f"{error}; give 0, bin, or {-(-predictor.bin_size // 2)} and more") from None
     half = predictor.target_length * predictor.bin_size // 2
-    if offset + predictor.flank + predictor.bin_size >= half:
+    # The one bin of a model of constructs is the whole window, and need not have neighbors.
+    own = predictor.bin_size if predictor.target_length > 1 else 0
+    if offset + predictor.flank + own >= half:
         raise ConfigError(
             f"a maximum offset of {window_rule} bp is too large: the model predicts only {half:,} bp on each "
             "side of a window's middle"
         )
-    return max(1, half - predictor.bin_size - predictor.flank - offset)
+    return max(1, half - own - predictor.flank - offset)
 
 
 class VariantScorer:

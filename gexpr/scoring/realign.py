@@ -10,6 +10,8 @@ are added up again.
 Positions here are window coordinates: base 0 is the window's first base, ``first`` the first base
 that the output covers, and bin b covers ``first + b * bin_size`` and the ``bin_size - 1`` bases
 after it.
+
+A model with a single bin says one thing of a window as a whole: its alternate predictions stay as they are.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ def covered_bins(edits: Edits, bins: int, bin_size: int, first: int) -> torch.Te
     bins stay covered.
     """
     start = first + bin_size * torch.arange(bins, device=edits.anchor.device)
+    if bins == 1:
+        return torch.ones((len(edits.anchor), 1), dtype=torch.bool, device=start.device)
     end = start + bin_size
     inserted = (edits.alt_length - edits.ref_length).clamp_min(0)[:, None]
     matched_end = (edits.anchor + torch.minimum(edits.ref_length, edits.alt_length))[:, None]
@@ -66,7 +70,7 @@ def to_reference_bins(alternate: torch.Tensor, edits: Edits, bin_size: int, firs
     """
     bins = alternate.shape[1]
     shift = edits.alt_length - edits.ref_length
-    if not bool((shift != 0).any()):
+    if bins == 1 or not bool((shift != 0).any()):
         return alternate
     dtype, device = alternate.dtype, alternate.device
     start = (first + bin_size * torch.arange(bins, device=device))[None, :]

@@ -17,6 +17,7 @@ from gexpr import checkpoints
 from gexpr.cli.main import main
 from gexpr.datasets import PrepareOptions, prepare
 from gexpr.errors import ConfigError
+from gexpr.genome.codes import encode
 from gexpr.models import registry
 from gexpr.models.base import SequenceModel, parameter_count
 from gexpr.models.cnn import Cnn
@@ -337,9 +338,12 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tracks.tsv").write_text("id\tfiles\na\ta.bed\n")
     options = PrepareOptions(context_length=110, bin_size=110, target_length=1, valid=("chr2",), test=())
     prepare(folder / "genome.fa", folder / "tracks.tsv", folder / "data.h5", options)
-    reference = bases[0][1000]
-    alternate = "ACGT"[("ACGT".index(reference) + 1) % 4]
-    write_vcf(folder / "snv.vcf", [("chr1", 1001, "v", str(reference), alternate)])
+    bases_of = "".join(bases[0])
+    ref = bases_of[1000]
+    alt = "ACGT"[("ACGT".index(ref) + 1) % 4]
+    records = [("chr1", 1001, "snv", ref, alt), ("chr1", 1001, "insertion", ref, f"{ref}{alt}{ref}{alt}")]
+    records.append(("chr1", 1001, "deletion", bases_of[1000:1005], ref))
+    write_vcf(folder / "variants.vcf", records)
     return folder
 
 
@@ -357,12 +361,21 @@ def test_a_model_can_be_trained_and_scores_variants(architecture: str, genome: P
     train(config, tmp_path / "run")
     model: SequenceModel = checkpoints.load(tmp_path / "run/checkpoint")
     assert registry.architecture_of(model) == architecture
-    arguments = ["score-variants", str(tmp_path / "run/checkpoint"), str(genome / "snv.vcf")]
-    arguments += ["--fasta", str(genome / "genome.fa"), "--out", str(tmp_path / "scores.tsv")]
-    ran = CliRunner().invoke(main, [*arguments, "--stats", "SAD"])
+    arguments = ["score-variants", "-c", str(tmp_path / "run/checkpoint"), str(genome / "variants.vcf")]
+    arguments += ["--fasta", str(genome / "genome.fa"), "-o", str(tmp_path / "scores.tsv"), "--no-rc"]
+    ran = CliRunner().invoke(main, [*arguments, "--stats", "SAD", "--device", "cpu"])
     assert ran.exit_code == 0, ran.output
-    rows = [line for line in (tmp_path / "scores.tsv").read_text().splitlines() if line[0] != "#"]
-    header, row = (line.split("\t") for line in rows)
-    score = float(dict(zip(header, row, strict=True))[header[-1]])
-    assert np.isfinite(score)
-    assert score
+    rows = [line.split("\t") for line in (tmp_path / "scores.tsv").read_text().splitlines()]
+    found = {row[2]: float(row[-1]) for row in rows[1:]}
+    assert found.keys() == {"snv", "insertion", "deletion"}
+    contig = "".join((genome / "genome.fa").read_text().split(">")[1].splitlines()[1:])
+    start = 1000 - 55
+    reference = contig[start : start + 110]
+    snv = next(row for row in rows if row[2] == "snv")
+    changed = contig[start:1000] + snv[4] + contig[1001 : start + 110]
+    with torch.inference_mode():
+        values = model.eval()(
+            torch.stack([one_hot(torch.from_numpy(encode(s))) for s in (reference, changed)])
+        )
+    assert found["snv"] == pytest.approx(float(values[1, 0, 0] - values[0, 0, 0]), rel=1e-3, abs=1e-7)
+    assert all(np.isfinite(score) and score for score in found.values())
