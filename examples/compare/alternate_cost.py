@@ -4,13 +4,14 @@
     python alternate_cost.py all/checkpoint last_two/checkpoint none/checkpoint \\
         --fasta genome.fa.gz --vcf variants.vcf.gz
 
-The models are there in one process and take turns, variant by variant. The windows are centered on the SNVs of
-the VCF. Of each, the reference is predicted by the incremental engine, then the alternate, and the
-alternate again as a whole; a pass is one strand, of all bins and tracks. Given are medians over the variants of the
-seconds of the processor (all threads together; on an idle machine and with one thread those of the clock), the ratio
-of whole to incremental, the largest logFC (sums over bins, log2(1 + x)) and its largest difference between the
-engines. The first variant warms up and does not count. ``attention`` lists the layers of a `sparse_enformer` with
-global blocks or tokens. tests/benchmarks/context.py measures drawn models of Enformer's width.
+The models are there in one process and take turns, variant by variant. The windows are centered on the SNVs
+of the VCF. Of each, the reference is predicted by the incremental engine, then the alternate, and the
+alternate again as a whole; a pass is one strand, of all bins and tracks. Given are medians over the
+variants of the seconds of the processor (all threads together; on an idle machine and with one thread those
+of the clock), the ratio of whole to incremental, the largest logFC (sums over bins, log2(1 + x)) and its
+largest difference between the engines. The first variant warms up and does not count. ``attention`` lists
+the layers of a `sparse_enformer` with global blocks or tokens. tests/benchmarks/context.py measures drawn
+models of Enformer's width.
 """
 
 from __future__ import annotations

@@ -12,13 +12,18 @@ carries the alternative allele, REF and ALT change places; a SNP in several wind
 middle is nearest.
 
 ``judge`` asks whether the allele with the larger prediction (the sign of logFC) is the one that is more
-accessible (pref_allele). Predictions are the mean logFC over the DNASE tracks of the measured cell type, where
-there are any, over all DNASE tracks and, for comparison, over all CAGE tracks. The measurements are one file a cell
-type and assay, in which a SNP occurs once. In the rows "all" every SNP counts once, with its line
-of the smallest fdr_comb_pval (then comb_pval, then file name), and the matched tracks are those of that line's
-cell type. SNPs are taken all, and those below a p value (comb_pval) or false discovery rate (fdr_comb_pval). Scores
-of exactly 0 take no side and are left out. Intervals are Wilson's for 95 %, p is that of an exact two-sided
-binomial test against one half.
+accessible (pref_allele). Predictions are the mean logFC over the DNASE tracks of the measured cell type,
+where there are any, over all DNASE tracks and, for comparison, over all CAGE tracks.
+
+The measurements are one file a cell type and assay, in which a SNP occurs once. In rows "all" of the column
+"measured" every SNP counts once, with its line of the smallest fdr_comb_pval (then comb_pval, then cell
+type and assay), and the matched tracks are those of that line's cell type; ``--by-file`` adds rows for each
+file. SNPs are taken all, and those below a p value (comb_pval) or false discovery rate (fdr_comb_pval).
+Scores of exactly 0 take no side and are left out.
+
+Intervals are Wilson's for 95 %, p is that of an exact two-sided binomial test against one half. "chance" is
+the share that would agree if predicted and measured preference for the alternative allele were independent,
+with the frequencies they have: one half only where one of them has no preference.
 """
 
 from __future__ import annotations
@@ -163,25 +168,34 @@ def alternate_effects(scores: Scores, snps: pd.DataFrame, assay: str, matched: b
 
 
 def agreement(effects: np.ndarray, prefers_alt: np.ndarray) -> dict[str, float]:
-    """Share of SNPs whose effect has the measured sign, Wilson's interval, n and the binomial p."""
+    """Share of SNPs whose effect has the measured sign, Wilson's interval, n, the binomial p and chance."""
     from scipy.stats import binomtest
 
     sided = np.isfinite(effects) & (effects != 0)
     n = int(sided.sum())
     agreeing = int(((effects[sided] > 0) == prefers_alt[sided]).sum())
     if not n:
-        return {"n": 0, "agree": 0, "share": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
+        return {"n": 0, "agree": 0}
     test = binomtest(agreeing, n)
     low, high = test.proportion_ci(method="wilson")
-    return {"n": n, "agree": agreeing, "share": agreeing / n, "low": low, "high": high, "p": test.pvalue}
+    more, wanted = (effects[sided] > 0).mean(), prefers_alt[sided].mean()
+    return {
+        "n": n,
+        "agree": agreeing,
+        "share": agreeing / n,
+        "low": low,
+        "high": high,
+        "p": test.pvalue,
+        "chance": float(more * wanted + (1 - more) * (1 - wanted)),
+    }
 
 
-def judge(paths: list[Path], data: Path) -> Table:
-    """One row a file of scores, set of measurements, threshold and kind of tracks."""
+def judge(paths: list[Path], data: Path, by_file: bool = False) -> Table:
+    """One row a file of scores, threshold and kind of tracks; ``by_file`` also for each file of measurements."""
     every = measurements(data / "asb")
     table = Table(
-        ["scores", "measured", "SNPs", "tracks", "n", "agree", "share", "low", "high", "p"],
-        digits={"share": 3, "low": 3, "high": 3, "p": 3},
+        ["scores", "measured", "SNPs", "tracks", "n", "agree", "share", "low", "high", "p", "chance"],
+        digits={"share": 3, "low": 3, "high": 3, "chance": 3},
     )
     for path in paths:
         scores = read_scores(path)
@@ -190,8 +204,9 @@ def judge(paths: list[Path], data: Path) -> Table:
             "id"
         )
         groups: dict[str, Any] = {"all": once}
-        for (cell_type, assay), lines in inside.groupby(["cell_type", "measured"]):
-            groups[f"{cell_type} {assay}"] = lines
+        if by_file:
+            for (cell_type, assay), lines in inside.groupby(["cell_type", "measured"]):
+                groups[f"{cell_type} {assay}"] = lines
         for name, lines in groups.items():
             for threshold, (column, limit) in THRESHOLDS.items():
                 kept = lines if limit is None else lines[lines[column] < limit]
@@ -220,12 +235,13 @@ def main() -> None:
     judging = commands.add_parser("judge", help="judge scores of that VCF")
     judging.add_argument("scores", type=Path, nargs="+", help="HDF5 files of gexpr score-variants")
     judging.add_argument("data", type=Path)
+    judging.add_argument("--by-file", action="store_true", help="also by cell type and assay measured")
     add_format(judging)
     arguments = parser.parse_args()
     if arguments.command == "vcf":
         write_vcf(arguments.data, arguments.output)
     else:
-        judge(arguments.scores, arguments.data).print(arguments.format)
+        judge(arguments.scores, arguments.data, arguments.by_file).print(arguments.format)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 
     python genes.py OUT/evaluations/basenji OUT/evaluations/enformer -o genes.png
 
-One column a model and one row a condition, from the genes.tsv that gexpr evaluate wrote: ln(1 + counts) in the
-promoter window, axes labeled with the counts. ``--source ridge`` draws the 6-mer ridge of an evaluation.
+One column a model and one row a condition, from the genes.tsv that gexpr evaluate wrote: ln(1 + counts) in
+the promoter window, axes labeled with the counts. ``--source ridge`` draws the 6-mer ridge of an
+evaluation.
 """
 
 from __future__ import annotations

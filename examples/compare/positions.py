@@ -3,13 +3,13 @@
 
     python positions.py runs/*/checkpoint -o positions.png
 
-Of `decay_attention`, f(j, t) of equations 6 and 7 over t - j, one panel a layer and one line a head (figure 8
-of Angus and Eyuboglu 2019): what the product of query and bin is multiplied by before the softmax. Of
-`exp_decay`, the weight of a bin over its distance in each of the sums, relative to the largest. Distances are in bp,
-those of the middle bin to all others of the window.
+Of `decay_attention`, f(j, t) of equations 6 and 7 over t - j, one panel a layer and one line a head (figure
+8 of Angus and Eyuboglu 2019): what the product of query and bin is multiplied by before the softmax. Of
+`exp_decay`, the weight of a bin over its distance in each of the sums, relative to the largest. Distances
+are in bp, those of the middle bin to all others of the window.
 
-Printed are, for every line, the decays per bin (to the right and to the left where they differ), the distance at
-which the function is largest and the distances between which it is at least half of that.
+Printed are, for every line, the decays per bin (to the right and to the left where they differ), the
+distance at which the function is largest and the distances between which it is at least half of that.
 """
 
 from __future__ import annotations

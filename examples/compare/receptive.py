@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 """How far a prediction looks: the gradient of the middle of the output with respect to the sequence.
 
-    python receptive.py runs/*/checkpoint --fasta genome.fa.gz --windows 8 -o receptive.png --table receptive.tsv
+    python receptive.py runs/*/checkpoint --fasta genome.fa.gz -o receptive.png --table receptive.tsv
 
-For each window the predictions of the bins that overlap the middle --width bases, of all tracks of the first
-head, are summed, and differentiated with respect to the one-hot sequence. The absolute gradient is averaged over
-the four bases, the windows and both sides, by distance from the middle of the window, and then
-over distances that grow by a constant factor. Drawn is its share of the whole, per base: models whose
+For each window the predictions of the bins that overlap the middle --width bases, of all tracks of the
+first head, are summed, and differentiated with respect to the one-hot sequence. The absolute gradient is
+averaged over the four bases, the windows and both sides, by distance from the middle of the window, and
+then over distances that grow by a constant factor. Drawn is its share of the whole, per base: models whose
 outputs differ in scale can be compared, and the area under a curve (on linear axes) is one half.
 
-Printed is within which distance from the middle 50, 90 and 99 % of the gradient lie. All models see the same middles,
-drawn at random where the longest window fits into a contig, or else the middles of the contigs with unknown bases
-around them. The table has the curves: distances from LOW to HIGH (half-open, bp), mean absolute gradient, share.
+Printed is within which distance from the middle 50, 90 and 99 % of the gradient lie. All models see the
+same middles, drawn at random where the longest window fits into a contig, or else the middles of the
+contigs with unknown bases around them. The table has the curves: distances from LOW to HIGH (half-open,
+bp), mean absolute gradient, share.
 """
 
 from __future__ import annotations

@@ -6,21 +6,23 @@
     python tables.py human OUT        bins by assay, of a folder of TFRecords
     python tables.py planted OUT      promoters whose enhancer is far away
 
-Of OUT are read evaluations/NAME/metrics.tsv or groups.tsv (planted: planted_*.tsv of planted.py) and, where it is
-there, runs/NAME/checkpoint. Runs named NAME-seed1, NAME-seed2, ... are one row: means over the runs, and behind the
-sign ± the standard deviation between them (n - 1). In the TSV these are columns of their own, NAME_sd. Minutes (of the
-clock and of the processor) and peak memory are those of training, as its summary in the checkpoint has them. Markdown comes
-as two tables where one would be too wide; columns without any value are left out of it.
+Of OUT are read evaluations/NAME/metrics.tsv or groups.tsv (planted: planted_*.tsv of planted.py) and, where
+it is there, runs/NAME/checkpoint. Runs named NAME-seed1, NAME-seed2, ... are one row: means over the runs,
+and behind the sign ± the standard deviation between them (n - 1). In the TSV these are columns of their
+own, NAME_sd. Minutes (of the clock and of the processor) and peak memory are those of training, as its
+summary in the checkpoint has them. Markdown comes as two tables where one would be too wide; columns
+without any value are left out of it.
 
-yeast: Pearson's r on the test split, over bins as log(1 + x) and raw, of every track and as mean of the tracks;
-over genes, of each condition and of differences. Rows of the 6-mer ridge and of the replicates, from the
-first evaluation that has them.
+yeast: Pearson's r on the test split, over bins as log(1 + x) and raw, of every track and as mean of the
+tracks; over genes, of each condition and of differences. Rows of the 6-mer ridge and of the replicates,
+from the first evaluation that has them.
 
-promoters: Pearson's r and Spearman's rho of every subset, of pairs those of the differences; and the score of
-the DREAM challenge 2022 from them, (r_all^2 + .3 (high^2 + low^2 + native^2 + random^2) + .5 challenging^2 +
-1.25 SNV^2 + .3 motif_perturbation^2 + .4 motif_tiling^2) / 4.65, with rho instead of r^2 for the second one. It
-is computed from the sequences of the evaluated split alone, and so is NOT the challenge's score, whose test
-set is another. A subset that the split does not hold is left out of sum and divisor, and named below the table.
+promoters: Pearson's r and Spearman's rho of every subset, of pairs those of the differences; and the score
+of the DREAM challenge 2022 from them, (r_all^2 + .3 (high^2 + low^2 + native^2 + random^2) + .5
+challenging^2 + 1.25 SNV^2 + .3 motif_perturbation^2 + .4 motif_tiling^2) / 4.65, with rho instead of r^2
+for the second one. It is computed from the sequences of the evaluated split alone, and so is NOT the
+challenge's score, whose test set is another. A subset that the split does not hold is left out of sum and
+divisor, and named below the table.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import argparse
 import os
 import re
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +54,15 @@ DREAM = {
     "motif_perturbation": 0.3,
     "motif_tiling": 0.4,
 }
-OTHER_NAMES = {
-    "yeast": "native",
-    "SNV_pairs": "SNV",
-    "snv": "SNV",
-    "motif_perturbation_pairs": "motif_perturbation",
-    "motif_tiling_pairs": "motif_tiling",
+LEVELS = {
+    "row": "all",
+    "subset yeast": "native",
+    "difference SNV_pairs": "SNV",
+    "difference motif_perturbation_pairs": "motif_perturbation",
+    "difference motif_tiling_pairs": "motif_tiling",
 }
 
 Values = dict[str, float]
-Metrics = Callable[[pd.DataFrame, str], Values]
 
 
 def about(checkpoint: Path) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def yeast_values(metrics: pd.DataFrame, source: str) -> Values:
             values[f"mean {transform}"] = float(bins.value.mean())
             values |= {f"{row['name']} {transform}": float(row["value"]) for _, row in bins.iterrows()}
     genes = rows[rows.level == "gene"]
-    shared = os.path.commonprefix(list(genes["name"])) if len(genes) > 1 else ""
+    shared = os.path.commonprefix(list(genes["name"])) if len(genes) > 1 else ""  # noqa: RUF071
     shared = shared[: shared.rfind(" ") + 1]
     for level in ("gene", "difference"):
         for _, row in rows[rows.level == level].iterrows():
@@ -198,27 +199,36 @@ def dream_score(values: Mapping[str, float], statistic: str) -> tuple[float, lis
     return total / sum(DREAM[name] for name in there), [name for name in DREAM if name not in there]
 
 
+def subset_of(level: str) -> str:
+    """What the table calls a level of the metrics."""
+    return LEVELS.get(level, level.removeprefix("subset ").removeprefix("difference "))
+
+
 def promoter_values(metrics: pd.DataFrame) -> Values:
-    """Pearson's r and Spearman's rho of every subset and kind of pairs."""
+    """Pearson's r and Spearman's rho of every subset and kind of pairs that the split holds."""
     values: Values = {}
     for statistic in ("pearson", "spearman"):
         for _, row in metrics[metrics.statistic == statistic].iterrows():
-            name = OTHER_NAMES.get(row["name"], row["name"])
             if pd.notna(row["value"]):
-                values[f"{name} {statistic}"] = float(row["value"])
+                values[f"{subset_of(row['level'])} {statistic}"] = float(row["value"])
     return values
 
 
-def promoters(folder: Path) -> tuple[Table, list[str]]:
-    """Subsets and scores; and the subsets that the split does not hold."""
-    found, missing = {}, []
+def promoters(folder: Path) -> tuple[Table, str]:
+    """Subsets and scores; and how many sequences or pairs of each the split holds."""
+    found, notes = {}, ""
     for name, table in evaluations(folder, "metrics.tsv").items():
         values = promoter_values(table)
-        scores = {}
+        scores, missing = {}, []
         for statistic in ("pearson", "spearman"):
             scores[f"score {statistic}"], missing = dream_score(values, statistic)
         found[name] = scores | values
-    return assemble(folder, found, apart=r"(?<!score) spearman$"), missing
+        counts = table[table.statistic == "pearson"]
+        sizes = {subset_of(row["level"]): int(row["n"]) for _, row in counts.iterrows()}
+        notes = "n: " + ", ".join(f"{subset} {size:,}" for subset, size in sizes.items()) + "."
+        if missing:
+            notes += f" Not in this split, and left out of the scores: {', '.join(missing)}."
+    return assemble(folder, found, apart=r"(?<!score) spearman$"), notes
 
 
 def human(folder: Path) -> Table:
@@ -257,14 +267,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="OUT")
     add_format(parser)
     arguments = parser.parse_args()
-    missing: list[str] = []
+    notes = ""
     if arguments.kind == "promoters":
-        table, missing = promoters(arguments.folder)
+        table, notes = promoters(arguments.folder)
     else:
         table = {"yeast": yeast, "human": human, "planted": planted}[arguments.kind](arguments.folder)
     table.print(arguments.format)
-    if missing and arguments.format == "markdown":
-        print(f"\nNot in this split, and left out of the score: {', '.join(missing)}.")
+    if notes and arguments.format == "markdown":
+        print(f"\n{notes}")
 
 
 if __name__ == "__main__":
