@@ -16,6 +16,7 @@ from gexpr.errors import GexprError
 #: Command name -> its line in ``gexpr --help``. The command lives in ``gexpr.cli.<name>`` as ``command``.
 COMMANDS = {
     "score-variants": "Score the variants of a VCF: log fold changes per track.",
+    "score-sequences": "Score sequences without a genome, singly or in pairs of reference and alternate.",
     "predict": "Predict the tracks over the regions of a BED file.",
     "merge": "Join the finished shards of a run into one output.",
     "top": "Show the strongest variants of a file of scores.",

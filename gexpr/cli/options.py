@@ -286,15 +286,24 @@ def scores(function: Command) -> Command:
 
 def prediction(function: Command) -> Command:
     """How the model predicts: from ``--rc`` to ``--threads``."""
-    decorators = (
-        click.option(
+    return _prediction(function, both_strands=True)
+
+
+def construct_prediction(function: Command) -> Command:
+    """How a model of constructs predicts: one strand unless ``--rc`` is given; no shifts, not compiled."""
+    return _prediction(function, both_strands=False, leave_out=("--shifts", "--compile"))
+
+
+def _prediction(function: Command, *, both_strands: bool, leave_out: tuple[str, ...] = ()) -> Command:
+    decorators = {
+        "--rc": click.option(
             "--rc/--no-rc",
             "reverse_complement",
-            default=True,
+            default=both_strands,
             show_default=True,
             help="Average over both strands of the sequence.",
         ),
-        click.option(
+        "--shifts": click.option(
             "--shifts",
             default="0",
             show_default=True,
@@ -302,51 +311,52 @@ def prediction(function: Command) -> Command:
             callback=parsed(parse_shifts),
             help="Average over windows moved by these numbers of bp, such as -1,0,1.",
         ),
-        click.option(
+        "--unsquash": click.option(
             "--unsquash/--no-unsquash",
             default=True,
             show_default=True,
             help="Bring tracks whose target was squashed (tracks.tsv, column transform) back to counts.",
         ),
-        click.option(
+        "--batch-size": click.option(
             "--batch-size",
             type=click.IntRange(min=1),
             metavar="N",
             help="Sequences predicted at once.  [default: by context length and device]",
         ),
-        click.option(
+        "--auto-batch": click.option(
             "--auto-batch",
             is_flag=True,
             help="Halve the batch when memory does not suffice, instead of stopping; the last digits of the "
             "scores may then differ, and the output says so.",
         ),
-        click.option(
+        "--device": click.option(
             "--device",
             default="auto",
             show_default=True,
             metavar="NAME",
             help="auto, cpu, cuda, cuda:N; cuda:all or cuda:0,2 work at once, one process each.",
         ),
-        click.option(
+        "--precision": click.option(
             "--precision",
             type=click.Choice(PRECISIONS),
             default="fp32",
             show_default=True,
             help="Numeric precision; below fp32 weak effects lose digits.",
         ),
-        click.option(
+        "--compile": click.option(
             "--compile/--no-compile",
             default=False,
             show_default=True,
             help="Let PyTorch compile the model's convolutions: seconds to minutes at the start of every "
             "process, for long runs; changes last digits; needs a C++ compiler, on CUDA also Triton.",
         ),
-        click.option(
+        "--threads": click.option(
             "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: one a core]"
         ),
-    )
-    for decorator in reversed(decorators):
-        function = decorator(function)
+    }
+    for name, decorator in reversed(decorators.items()):
+        if name not in leave_out:
+            function = decorator(function)
     return function
 
 

@@ -1,0 +1,193 @@
+"""Predictions and scores of sequences as TSV, HDF5 or Parquet, one row a sequence or pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gexpr.errors import GexprError, require
+from gexpr.results import Track
+from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
+from gexpr.writers.output import AtomicOutput, utf8
+from gexpr.writers.parquet import WholeWrites, clean
+from gexpr.writers.text import TextFile, numbers
+
+SUFFIXES = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+    ".txt": "tsv",
+    ".txt.gz": "tsv",
+    ".parquet": "parquet",
+}
+"""Suffix of an output of scores of sequences -> its format."""
+
+FORMAT_NAME = "gexpr sequence scores"
+FORMAT_VERSION = 1
+
+
+class SequenceSchema(NamedTuple):
+    """What a file holds: for each of ``values`` a table (rows, tracks) of float32.
+
+    ``definitions`` says of some of the values how they are computed.
+    """
+
+    tracks: tuple[Track, ...]
+    values: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+    definitions: Mapping[str, str] = {}
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of a table with all numbers of a row side by side."""
+        if len(self.values) == 1:
+            return [track.id for track in self.tracks]
+        return [f"{track.id}:{name}" for name in self.values for track in self.tracks]
+
+
+Values = Mapping[str, NDArray[np.float32]]
+
+
+class SequenceWriter(Protocol):
+    """Takes blocks of rows in input order; nothing has the output's name before ``commit``."""
+
+    def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
+        """Add one block: values are (rows, tracks) for each of the schema's."""
+        ...
+
+    def commit(self) -> None:
+        """Complete the file and give it its name."""
+        ...
+
+    def discard(self) -> None:
+        """Remove an unfinished file; safe to call at any time."""
+        ...
+
+
+def open_writer(output: AtomicOutput, format: str, schema: SequenceSchema) -> SequenceWriter:
+    """The writer for ``hdf5``, ``tsv`` or ``parquet``.
+
+    Raises:
+        GexprError: a binary format for a stream.
+        MissingDependencyError: ``parquet`` without pyarrow.
+    """
+    if format == "hdf5":
+        return SequencesHdf5Writer(output, schema)
+    if format == "parquet":
+        return SequencesParquetWriter(output, schema)
+    return SequencesTsvWriter(output, schema)
+
+
+class SequencesTsvWriter:
+    """TSV: ``id status`` and the numbers."""
+
+    def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
+        self._schema = schema
+        self._file = TextFile(output)
+        self._file.lines(["\t".join(["id", "status", *schema.columns])])
+
+    def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
+        """Add one block of rows."""
+        tables = np.concatenate([values[name] for name in self._schema.values], axis=1)
+        rows = zip(ids, statuses, tables, strict=True)
+        self._file.lines(["\t".join((_cell(name), status, *numbers(row))) for name, status, row in rows])
+
+    def commit(self) -> None:
+        """Complete the file and give it its name."""
+        self._file.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        self._file.discard()
+
+
+class SequencesHdf5Writer:
+    """HDF5: ``id``, ``status``, the tracks, and one dataset (rows, tracks) for each of the values."""
+
+    def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
+        self._schema = schema
+        self._hdf5 = Hdf5Output(output)
+        self._hdf5.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
+        self._hdf5.tracks(schema.tracks)
+        for name in ("id", "status"):
+            self._hdf5.growing_strings(name)
+        for name in schema.values:
+            self._hdf5.growing(name, (len(schema.tracks),), "float32", fill=float("nan"))
+            if name in schema.definitions:
+                self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
+        self._hdf5.check()
+
+    def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
+        """Add one block of rows."""
+        tables = {name: values[name] for name in self._schema.values}
+        self._hdf5.append_rows({"id": texts(ids), "status": texts(statuses), **tables})
+
+    def commit(self) -> None:
+        """Complete the file and give it its name."""
+        self._hdf5.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        self._hdf5.discard()
+
+
+class SequencesParquetWriter:
+    """Parquet with the columns of the TSV, a row group for each block."""
+
+    def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
+        if output.is_stream:
+            raise GexprError(f"cannot write {output.path}: Parquet needs a regular file; use --format tsv")
+        self._arrow: Any = require("pyarrow", "parquet")
+        parquet: Any = require("pyarrow.parquet", "parquet")
+        self._output = output
+        self._schema = schema
+        arrow = self._arrow
+        attributes = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes}
+        columns = [("id", arrow.string()), ("status", arrow.string())]
+        columns += [(name, arrow.float32()) for name in clean(schema.columns)]
+        metadata = {name: utf8(str(attributes[name])) for name in sorted(attributes)}
+        self._file = WholeWrites(output)
+        self._writer: Any = parquet.ParquetWriter(
+            self._file,
+            arrow.schema(columns, metadata=metadata),
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+        )
+
+    def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
+        """Add one block of rows."""
+        arrow = self._arrow
+        tables = np.concatenate([values[name] for name in self._schema.values], axis=1)
+        arrays = [arrow.array(clean(texts), arrow.string()) for texts in (ids, statuses)]
+        for column in tables.T:
+            column = np.ascontiguousarray(column, dtype=np.float32)
+            arrays.append(arrow.array(column, mask=np.isnan(column)))
+        try:
+            self._writer.write_table(arrow.Table.from_arrays(arrays, schema=self._writer.schema))
+        except OSError as error:
+            raise self._output.failure(self._file.error or error) from error
+
+    def commit(self) -> None:
+        """Complete the file and give it its name."""
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise self._output.failure(self._file.error or error) from error
+        self._output.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file."""
+        if self._writer.is_open:
+            self._file.muted = True
+            self._writer.close()
+        self._output.discard()
+
+
+def _cell(text: str) -> str:
+    """A text as one field of a TSV."""
+    return " ".join(text.split()) if any(each in text for each in "\t\r\n") else text
