@@ -137,7 +137,8 @@ def command(
     output has Pearson's r; docs/evaluation.md defines everything.
 
     Of a folder of TFRecords the windows themselves are predicted, and its bins judged by track and by
-    assay. The checkpoint must have the folder's window and bins.
+    assay. The checkpoint must have the folder's bins and its window, or a shorter one, which then is cut
+    out of the middle.
 
     Of a table every row of the split is predicted: Pearson's r, its square, Spearman's and R² over all
     rows, over subsets, and of differences between pairs of rows. Columns, padding and constant parts are
@@ -155,7 +156,7 @@ def command(
     Exit codes: 0 success; 1 an input or setting is at fault; 2 wrong usage.
     """
     from gexpr import checkpoints, evaluation
-    from gexpr.datasets import BasenjiDataset, PreparedDataset, table_kind
+    from gexpr.datasets import BasenjiDataset, MiddleWindows, PreparedDataset, WindowedDataset, table_kind
     from gexpr.datasets.prepared import SPLITS
     from gexpr.scoring.devices import resolve_device, set_threads
     from gexpr.writers.output import refuse_existing
@@ -224,8 +225,13 @@ def command(
     predicting: dict[str, Any] = {"reverse_complement": reverse_complement, "batch_size": batch_size}
     results = []
     if is_folder:
-        windows = BasenjiDataset(data)
-        results.append(evaluation.evaluate_windows(windows, load(), settings, **predicting))
+        stored = BasenjiDataset(data)
+        models = load()
+        model = models[0] if isinstance(models, list) else models
+        windows: WindowedDataset = stored
+        if model.context_length < stored.context_length and model.bin_size == stored.bin_size:
+            windows = MiddleWindows(stored, model.context_length)
+        results.append(evaluation.evaluate_windows(windows, models, settings, **predicting))
     else:
         dataset = PreparedDataset(data)
         if genes is not None:

@@ -5,7 +5,7 @@ from gexpr.datasets.folds import Fold, parse_fold
 from gexpr.datasets.prepare import PrepareOptions, PrepareSummary, TrackSummary, prepare
 from gexpr.datasets.prepared import PreparedDataset, Window
 from gexpr.datasets.sequence_table import Construct, SequenceTable, TableWindows, table_kind
-from gexpr.datasets.stored import StoredWindows
+from gexpr.datasets.stored import MiddleWindows, StoredWindows
 from gexpr.datasets.tables import TrackSpec, read_track_table
 from gexpr.datasets.windowed import Batch, Draws, TrainingSource, WindowData, WindowedDataset
 
@@ -15,6 +15,7 @@ __all__ = [
     "Construct",
     "Draws",
     "Fold",
+    "MiddleWindows",
     "PrepareOptions",
     "PrepareSummary",
     "PreparedDataset",

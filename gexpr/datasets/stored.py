@@ -64,6 +64,78 @@ def cuts(context: int, targets: int, bins: int) -> Cut:
     return Cut(bins, predicted, allowed[0], len(allowed), (context - bins) // 2 - allowed[0])
 
 
+class MiddleWindows:
+    """The middle of a folder's windows, for models with a shorter context: a ``WindowedDataset``.
+
+    Its windows are those that :class:`StoredWindows` validates on.
+
+    Args:
+        dataset: the whole windows.
+        context_length: bases, a multiple of the bin size, no more than the windows have.
+
+    Raises:
+        ConfigError: another length.
+    """
+
+    def __init__(self, dataset: BasenjiDataset, context_length: int) -> None:
+        self._dataset = dataset
+        self._cut = _cut_of(dataset, context_length, "the model's context_length")
+        self.path, self.tracks, self.bin_size = dataset.path, dataset.tracks, dataset.bin_size
+        self.context_length, self.target_length = context_length, self._cut.target_length
+        self.crop = self._cut.crop
+
+    @property
+    def track_count(self) -> int:
+        """Number of tracks."""
+        return self._dataset.track_count
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that have windows."""
+        return self._dataset.splits
+
+    def window_count(self, split: str) -> int | None:
+        """Windows of a split, where that is known."""
+        return self._dataset.window_count(split)
+
+    def window_data(self, split: str) -> Iterator[WindowData]:
+        """The middle of each window of a split."""
+        first = self._cut.first + self._cut.central
+        for data in self._dataset.window_data(split):
+            yield cut_out(data.codes, data.targets, self._cut, first, 0, self._dataset)
+
+
+def _cut_of(dataset: BasenjiDataset, length: int | None, name: str) -> Cut:
+    context, targets, size, _ = dataset.geometry
+    length = context if length is None else length
+    if not size <= length <= context or length % size:
+        raise ConfigError(
+            f"{name} is {length}; it must be a multiple of the {size} bp of a bin and at most the "
+            f"{context:,} bp of the windows in {dataset.path}"
+        )
+    return cuts(context // size, targets, length // size)
+
+
+def cut_out(
+    codes: np.ndarray, targets: np.ndarray, cut: Cut, first: int, shift: int, dataset: BasenjiDataset
+) -> WindowData:
+    """A part of a stored window; beyond it bases are unknown and bins are not valid.
+
+    Args:
+        codes, targets: of the stored window.
+        first: bin of the stored window at which the part begins.
+        shift: bases by which the sequence alone is moved.
+    """
+    base = first * dataset.bin_size + shift
+    bin_start = first + cut.crop - dataset.crop
+    bin_end = bin_start + cut.target_length
+    return WindowData(
+        padded(codes, base, base + cut.bins * dataset.bin_size, 4),
+        padded(targets, bin_start, bin_end, 0).astype(np.float32),
+        padded(np.ones(dataset.target_length, dtype=bool), bin_start, bin_end, False),
+    )
+
+
 class StoredWindows:
     """The windows of two splits of a :class:`BasenjiDataset`: a ``TrainingSource``.
 
@@ -102,7 +174,7 @@ class StoredWindows:
         self.dataset = BasenjiDataset(folder)
         self.path = self.dataset.path
         self.bin_size = self.dataset.bin_size
-        self._cut = self._cut_of(crop_length)
+        self._cut = _cut_of(self.dataset, crop_length, "augmentation.crop_length")
         self.context_length = self._cut.bins * self.bin_size
         self.target_length = self._cut.target_length
         self.crops, self.central_crop = self._cut.places, self._cut.central
@@ -132,17 +204,6 @@ class StoredWindows:
                 train: np.flatnonzero(owners != fold.index),
                 valid: np.flatnonzero(owners == fold.index),
             }
-
-    def _cut_of(self, crop_length: int | None) -> Cut:
-        context, targets, size, _ = self.dataset.geometry
-        if crop_length is None:
-            return cuts(context // size, targets, context // size)
-        if not size <= crop_length <= context or crop_length % size:
-            raise ConfigError(
-                f"augmentation.crop_length is {crop_length}; it must be a multiple of the {size} bp of a bin "
-                f"and at most the {context:,} bp of the windows in {self.path}"
-            )
-        return cuts(context // size, targets, crop_length // size)
 
     def _digest(self, splits: Sequence[str]) -> str:
         digest = hashlib.sha256()
@@ -251,21 +312,16 @@ class StoredWindows:
         places = self._places[split][draws.windows]
         return stack(
             [
-                self._window(int(place), int(crop) + int(jitter), int(shift))
+                cut_out(
+                    self._sequences[place],
+                    self._targets[place],
+                    self._cut,
+                    self._cut.first + int(crop) + int(jitter),
+                    int(shift),
+                    self.dataset,
+                )
                 for place, jitter, shift, crop in zip(places, *draws[1:], strict=True)
             ]
-        )
-
-    def _window(self, place: int, offset: int, shift: int) -> WindowData:
-        first = self._cut.first + offset
-        base = first * self.bin_size + shift
-        bin_start = first + self._cut.crop - self.dataset.crop
-        bin_end = bin_start + self.target_length
-        valid = np.ones(self.dataset.target_length, dtype=bool)
-        return WindowData(
-            padded(self._sequences[place], base, base + self.context_length, 4),
-            padded(self._targets[place], bin_start, bin_end, 0).astype(np.float32),
-            padded(valid, bin_start, bin_end, False),
         )
 
     def contents(self, split: str) -> list[str]:

@@ -225,6 +225,18 @@ def test_training_on_a_folder_resumes_to_the_same_bits(folder, tmp_path):
     card = (whole.checkpoint / "README.md").read_text()
     assert "test (test: not used in training): 2 windows" in card and "cut at random to 48 bp" in card
     assert not (tmp_path / "whole" / UNPACKED).exists()
+    # The split that was not trained on is judged in the middle of its windows.
+    command = ["evaluate", "-c", str(whole.checkpoint), "-d", str(folder), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*command, "--pool-width", "0", "--no-rc", "--pictures", "none"])
+    assert result.exit_code == 0, result.output
+    lines = [line.split("\t") for line in (tmp_path / "out" / "metrics.tsv").read_text().splitlines()]
+    found = {(row[3], row[4], row[5]): (float(row[6]), int(row[7])) for row in lines[1:]}
+    test = records(2, 2)
+    with torch.no_grad():
+        codes = torch.from_numpy(np.stack([codes[8:56] for codes, _ in test]))
+        p = checkpoints.load(whole.checkpoint)(one_hot(codes)).numpy().reshape(-1, 3)
+    y = np.stack([targets for _, targets in test]).reshape(-1, 3).astype(np.float64)
+    assert found["B", "raw", "pearson"] == (pytest.approx(np.corrcoef(p[:, 2], y[:, 2])[0, 1], abs=1e-4), 8)
 
 
 # -- tables --------------------------------------------------------------------------------------
