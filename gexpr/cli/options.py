@@ -286,20 +286,20 @@ def scores(function: Command) -> Command:
 
 def prediction(function: Command) -> Command:
     """How the model predicts: from ``--rc`` to ``--threads``."""
-    return _prediction(function, both_strands=True)
+    return _prediction(function)
 
 
 def construct_prediction(function: Command) -> Command:
     """How a model of constructs predicts: one strand unless ``--rc`` is given; no shifts, not compiled."""
-    return _prediction(function, both_strands=False, leave_out=("--shifts", "--compile"))
+    return _prediction(function, constructs=True)
 
 
-def _prediction(function: Command, *, both_strands: bool, leave_out: tuple[str, ...] = ()) -> Command:
+def _prediction(function: Command, constructs: bool = False) -> Command:
     decorators = {
         "--rc": click.option(
             "--rc/--no-rc",
             "reverse_complement",
-            default=both_strands,
+            default=not constructs,
             show_default=True,
             help="Average over both strands of the sequence.",
         ),
@@ -334,7 +334,8 @@ def _prediction(function: Command, *, both_strands: bool, leave_out: tuple[str, 
             default="auto",
             show_default=True,
             metavar="NAME",
-            help="auto, cpu, cuda, cuda:N; cuda:all or cuda:0,2 work at once, one process each.",
+            help="auto, cpu, cuda, cuda:N"
+            + ("." if constructs else "; cuda:all or cuda:0,2 work at once, one process each."),
         ),
         "--precision": click.option(
             "--precision",
@@ -355,7 +356,7 @@ def _prediction(function: Command, *, both_strands: bool, leave_out: tuple[str, 
         ),
     }
     for name, decorator in reversed(decorators.items()):
-        if name not in leave_out:
+        if not (constructs and name in ("--shifts", "--compile")):
             function = decorator(function)
     return function
 
