@@ -84,7 +84,7 @@ def freeze(
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters with and without weight decay: biases, norms, learned position decays and other vectors have none."""
+    """Parameters with and without weight decay: biases, norms and positions' decays have none."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
