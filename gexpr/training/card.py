@@ -89,15 +89,20 @@ def compose(
         "",
         f"## Metrics on the split `{config.data.valid_split}`",
         "",
-        "Pearson correlation over bins, one strand of reading, no averaging over reverse complements.",
-        "",
-        "| track | log1p | raw |",
-        "|---|---|---|",
     ]
+    if dataset.target_length == 1:
+        shown = {"pearson": "Pearson", "spearman": "Spearman"}
+        lines.append("Correlations over sequences, read as they are.")
+    else:
+        shown = {"pearson_log1p": "log1p", "pearson": "raw"}
+        lines.append(
+            "Pearson correlation over bins, one strand of reading, no averaging over reverse complements."
+        )
+    lines += ["", f"| track | {' | '.join(shown.values())} |", "|---|---|---|"]
     for track in tracks:
-        log_r, raw_r = metrics.get(f"pearson_log1p/{track.id}"), metrics.get(f"pearson/{track.id}")
-        lines.append(f"| {track.id} | {_number(log_r)} | {_number(raw_r)} |")
-    lines.append(f"| mean | {_number(metrics.get('pearson_log1p'))} | {_number(metrics.get('pearson'))} |")
+        values = (_number(metrics.get(f"{name}/{track.id}")) for name in shown)
+        lines.append(f"| {track.id} | {' | '.join(values)} |")
+    lines.append(f"| mean | {' | '.join(_number(metrics.get(name)) for name in shown)} |")
     if "contrast_pearson" in metrics:
         lines += [
             "",
@@ -110,7 +115,10 @@ def compose(
         "",
         "## Limits",
         "",
-        "Trained on one reference genome: predictions for other species, strains far from it, or "
+        "Trained on constructs of one kind: predictions for other lengths, other constant parts or "
+        "sequences of another origin are untested."
+        if dataset.target_length == 1
+        else "Trained on one reference genome: predictions for other species, strains far from it, or "
         "conditions outside the tracks above are untested.",
     ]
     if config.output.license:

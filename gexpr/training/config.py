@@ -20,7 +20,7 @@ TERMS = (*LOSSES, "contrast")
 OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
 DECAYS = ("constant", "linear", "cosine", "exponential", "step", "one_cycle")
 PRECISIONS = ("fp32", "tf32", "bf16-mixed", "16-mixed")
-METRICS = ("loss", "pearson_log1p", "pearson", "contrast_pearson")
+METRICS = ("loss", "pearson_log1p", "pearson", "spearman", "contrast_pearson")
 
 
 def _require(condition: bool, message: str) -> None:

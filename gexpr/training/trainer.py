@@ -31,6 +31,7 @@ import gexpr
 from gexpr import checkpoints, logs
 from gexpr.datasets import TrainingSource
 from gexpr.errors import ConfigError, GexprError, InputError, Interrupted, require
+from gexpr.evaluation.metrics import spearman
 from gexpr.models import registry
 from gexpr.models.base import SequenceModel
 from gexpr.models.layers import one_hot
@@ -189,6 +190,8 @@ class _Run:
             config.augmentation, reverse_complement=self.batches.both_strands
         )
         self.config = config = dataclasses.replace(config, augmentation=augmentation)
+        if settings.metric == "spearman" and self.dataset.target_length > 1:
+            raise ConfigError("training.metric is spearman, which is of tables of sequences: one bin a window")
         if not self.dataset.window_count(config.data.valid_split):
             raise ConfigError(f"{self.dataset.path}: the split {config.data.valid_split!r} has no windows")
         per_step = settings.batch_size * settings.accumulate
@@ -554,6 +557,7 @@ class _Run:
             StreamingPearson(len(tracks)),
             StreamingPearson(1),
         )
+        ranked: list[tuple[np.ndarray, np.ndarray]] = []
         sums: dict[str, float] = {}
         bins = 0
         size = settings.valid_batch_size or settings.batch_size
@@ -571,6 +575,8 @@ class _Run:
                 sums[name] = sums.get(name, 0.0) + count * float(value)
             p, y = predictions.cpu().numpy()[batch.valid], batch.targets[batch.valid]
             raw_r.update(p, y)
+            if self.dataset.target_length == 1:
+                ranked.append((p, y))
             log_r.update(_signed_log1p(p), _signed_log1p(y))
             for _, term, pairs in self.objective.terms:
                 for numerator, denominator in pairs:
@@ -594,7 +600,12 @@ class _Run:
         if self.penalty.active:
             row["l2"] = float(self.penalty())
         row.update({name: value / max(bins, 1) for name, value in sums.items()})
-        for kind, collected in (("pearson_log1p", log_r.result()), ("pearson", raw_r.result())):
+        correlations = {"pearson_log1p": log_r.result(), "pearson": raw_r.result()}
+        if ranked:
+            # Ranks need all values at once: of one bin a window they are few.
+            sides = [np.concatenate(side).T for side in zip(*ranked, strict=True)]
+            correlations["spearman"] = np.array([spearman(*pair) for pair in zip(*sides, strict=True)])
+        for kind, collected in correlations.items():
             row[kind] = float(np.nanmean(collected)) if np.isfinite(collected).any() else float("nan")
             row.update({f"{kind}/{track.id}": float(r) for track, r in zip(tracks, collected, strict=True)})
         if any(pairs for _, _, pairs in self.objective.terms):
@@ -624,7 +635,12 @@ class _Run:
             self._tensorboard.log_metrics(scalars, step=self.step)
         logs.info(
             f"step {self.step:>7,}  {self.minutes:7.1f} min  train {row['train_loss']:.4f}  "
-            f"valid {row['loss']:.4f}  log1p r {row['pearson_log1p']:.4f}"
+            f"valid {row['loss']:.4f}  "
+            + (
+                f"r {row['pearson']:.4f}  rho {row['spearman']:.4f}"
+                if "spearman" in row
+                else f"log1p r {row['pearson_log1p']:.4f}"
+            )
             + (f"  contrast r {row['contrast_pearson']:.4f}" if "contrast_pearson" in row else "")
             + ("  *" if self.best is not None and self.best["step"] == self.step else "")
         )

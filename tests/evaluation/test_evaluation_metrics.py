@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gexpr.evaluation.metrics import Moments, pearson, pool, r_squared
+from gexpr.evaluation.metrics import Moments, pearson, pool, r_squared, ranks, spearman
 
 
 def test_by_hand() -> None:
@@ -25,6 +25,16 @@ def test_against_scipy() -> None:
     x = generator.gamma(0.5, 10, 500)
     y = x + generator.normal(0, 5, 500)
     assert pearson(x, y) == pytest.approx(scipy.stats.pearsonr(x, y).statistic, abs=1e-14)
+
+
+def test_ranks_and_spearman_against_scipy() -> None:
+    generator = np.random.default_rng(3)
+    # Few values, so that many are equal.
+    x = generator.integers(0, 20, 300).astype(float)
+    y = x + generator.normal(0, 8, 300)
+    np.testing.assert_array_equal(ranks(x), scipy.stats.rankdata(x))
+    assert spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-14)
+    assert math.isnan(spearman(np.ones(5), np.arange(5)))
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [0, 0, 250], [100, 101, 400], list(range(1, 500))])

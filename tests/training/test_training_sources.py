@@ -263,6 +263,10 @@ def test_training_on_a_table_learns_it_and_the_command_evaluates_it(table, tmp_p
     assert (track.id, track.scale) == ("expression", 1.0)
     assert shift == -min(float(value) for _, value, split, _ in rows if split == "train")
     assert info.training["config"]["augmentation"]["reverse_complement"] is False
+    found = info.training["validation"]
+    assert found["spearman"] == found["spearman/expression"] > 0.3
+    card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert f"| expression | {found['pearson']:.3f} | {found['spearman']:.3f} |" in card
     (tmp_path / "subsets.json").write_text('{"some": [0, 2, 4, 30], "pairs": [[0, 1], [3, 2], [4, 40]]}')
     command = "evaluate -c run/checkpoint -d promoters.tsv --subsets subsets.json -o out --threads 1".split()
     result = CliRunner().invoke(main, command)
