@@ -6,10 +6,11 @@
         --mask center:500 -o scores.h5
     python asb.py judge scores.h5... DATA
 
-``vcf`` writes the SNPs of DATA/asb/*.tsv.gz that lie in the windows of DATA/human/windows.fa.gz. A record of
-that FASTA is a window, so CHROM is the name of the window and POS counts from its start. Where a window
-carries the alternative allele, REF and ALT change places; a SNP in several windows is taken in the one whose
-middle is nearest.
+``vcf`` writes the SNPs of DATA/asb/*.tsv.gz that lie in the windows of DATA/human/windows.fa.gz. A record
+of that FASTA is a window, so CHROM is the name of the window and POS counts from its start. Where a window
+carries the alternative allele, REF and ALT change places; a SNP in several windows is taken in the one
+whose middle is nearest. gexpr score-variants centers its windows on the SNP; bases beyond the record are
+unknown to it.
 
 ``judge`` asks whether the allele with the larger prediction (the sign of logFC) is the one that is more
 accessible (pref_allele). Predictions are the mean logFC over the DNASE tracks of the measured cell type,
@@ -191,7 +192,7 @@ def agreement(effects: np.ndarray, prefers_alt: np.ndarray) -> dict[str, float]:
 
 
 def judge(paths: list[Path], data: Path, by_file: bool = False) -> Table:
-    """One row a file of scores, threshold and kind of tracks; ``by_file`` also for each file of measurements."""
+    """One row a file of scores, threshold and kind of tracks; ``by_file`` also for each measurement."""
     every = measurements(data / "asb")
     table = Table(
         ["scores", "measured", "SNPs", "tracks", "n", "agree", "share", "low", "high", "p", "chance"],

@@ -2,16 +2,18 @@
 """Tables of a comparison: one row a model, from the folders that training and evaluation wrote.
 
     python tables.py yeast OUT        bins and genes of a dataset of gexpr prepare
-    python tables.py promoters OUT    expression of measured constructs
+    python tables.py promoters OUT    expression of measured constructs, with subsets
+    python tables.py sequences OUT    values of other sequences of a table, without subsets
     python tables.py human OUT        bins by assay, of a folder of TFRecords
     python tables.py planted OUT      promoters whose enhancer is far away
 
-Of OUT are read evaluations/NAME/metrics.tsv or groups.tsv (planted: planted_*.tsv of planted.py) and, where
-it is there, runs/NAME/checkpoint. Runs named NAME-seed1, NAME-seed2, ... are one row: means over the runs,
-and behind the sign ± the standard deviation between them (n - 1). In the TSV these are columns of their
-own, NAME_sd. Minutes (of the clock and of the processor) and peak memory are those of training, as its
-summary in the checkpoint has them. Markdown comes as two tables where one would be too wide; columns
-without any value are left out of it.
+Of OUT are read evaluations/NAME/metrics.tsv (human: groups.tsv, too; planted: planted_*.tsv of planted.py),
+those of the kind that is asked for (yeast: with genes) and whose names --only takes, and, where it is
+there, runs/NAME/checkpoint. Runs named NAME-seed1, NAME-seed2, ... are one row: means over the runs, and
+behind the sign ± the standard deviation between them (n - 1). In the TSV these are columns of their own,
+NAME_sd. Minutes (of the clock and of the processor) and peak memory are those of training, as its summary
+in the checkpoint has them. Markdown comes as two tables where one would be too wide; columns without any
+value are left out of it.
 
 yeast: Pearson's r on the test split, over bins as log(1 + x) and raw, of every track and as mean of the
 tracks; over genes, of each condition and of differences. Rows of the 6-mer ridge and of the replicates,
@@ -32,6 +34,7 @@ import os
 import re
 import statistics
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +150,43 @@ class Spread(Table):
         return plain.markdown()
 
 
-def evaluations(folder: Path, file: str) -> dict[str, pd.DataFrame]:
-    """Every evaluation's table ``file``, by name."""
-    paths = sorted((folder / "evaluations").glob(f"*/{file}"))
-    if not paths:
-        raise SystemExit(f"{folder}/evaluations/*/{file}: there is none")
-    return {
-        path.parent.name: pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan"])
-        for path in paths
-    }
+def wanted(name: str, only: str) -> bool:
+    """Whether patterns, separated by commas, take a name; those after ^ leave it out."""
+    patterns = only.split(",") if only else []
+    out = [each[1:] for each in patterns if each.startswith("^")]
+    taken = [each for each in patterns if not each.startswith("^")] or ["*"]
+    return any(fnmatch(name, each) for each in taken) and not any(fnmatch(name, each) for each in out)
+
+
+def kind_of(metrics: pd.DataFrame) -> str:
+    """Which of the tables an evaluation belongs to, by its levels."""
+    levels = set(metrics.level)
+    if "row" in levels:
+        return (
+            "promoters"
+            if any(level.startswith(("subset", "difference")) for level in levels)
+            else "sequences"
+        )
+    return "yeast" if "gene" in levels else "human"
+
+
+def evaluations(folder: Path, kind: str, only: str = "") -> dict[str, pd.DataFrame]:
+    """The metrics of every evaluation of a kind, by name.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    paths = sorted((folder / "evaluations").glob("*/metrics.tsv"))
+    tables = {path.parent.name: read(path) for path in paths if wanted(path.parent.name, only)}
+    found = {name: table for name, table in tables.items() if kind_of(table) == kind}
+    if not found:
+        raise SystemExit(f"{folder}/evaluations/*/metrics.tsv: none of {len(paths)} is of the kind {kind!r}")
+    return found
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A TSV; only ``nan`` and nothing are not numbers."""
+    return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["nan", ""])
 
 
 def yeast_values(metrics: pd.DataFrame, source: str) -> Values:
@@ -176,9 +207,9 @@ def yeast_values(metrics: pd.DataFrame, source: str) -> Values:
     return values
 
 
-def yeast(folder: Path) -> Table:
+def yeast(folder: Path, only: str = "") -> Table:
     """Bins and genes, with the ridge as floor and the replicates as ceiling."""
-    tables = evaluations(folder, "metrics.tsv")
+    tables = evaluations(folder, "yeast", only)
     found = {name: yeast_values(table, "model") for name, table in tables.items()}
     others: dict[str, Values] = {}
     for source, title in (("ridge", "6-mer ridge"), ("replicates", "replicates")):
@@ -204,21 +235,23 @@ def subset_of(level: str) -> str:
     return LEVELS.get(level, level.removeprefix("subset ").removeprefix("difference "))
 
 
-def promoter_values(metrics: pd.DataFrame) -> Values:
-    """Pearson's r and Spearman's rho of every subset and kind of pairs that the split holds."""
+def table_values(metrics: pd.DataFrame) -> Values:
+    """Pearson's r and Spearman's rho of every subset and kind of pairs, track by track if there are several."""
     values: Values = {}
+    several = metrics["name"].nunique() > 1
     for statistic in ("pearson", "spearman"):
         for _, row in metrics[metrics.statistic == statistic].iterrows():
             if pd.notna(row["value"]):
-                values[f"{subset_of(row['level'])} {statistic}"] = float(row["value"])
+                track = f"{row['name']} " if several else ""
+                values[f"{track}{subset_of(row['level'])} {statistic}"] = float(row["value"])
     return values
 
 
-def promoters(folder: Path) -> tuple[Table, str]:
+def promoters(folder: Path, only: str = "") -> tuple[Table, str]:
     """Subsets and scores; and how many sequences or pairs of each the split holds."""
     found, notes = {}, ""
-    for name, table in evaluations(folder, "metrics.tsv").items():
-        values = promoter_values(table)
+    for name, table in evaluations(folder, "promoters", only).items():
+        values = table_values(table)
         scores, missing = {}, []
         for statistic in ("pearson", "spearman"):
             scores[f"score {statistic}"], missing = dream_score(values, statistic)
@@ -231,10 +264,17 @@ def promoters(folder: Path) -> tuple[Table, str]:
     return assemble(folder, found, apart=r"(?<!score) spearman$"), notes
 
 
-def human(folder: Path) -> Table:
+def sequences(folder: Path, only: str = "") -> Table:
+    """Every track of tables of sequences."""
+    tables = evaluations(folder, "sequences", only)
+    return assemble(folder, {name: table_values(table) for name, table in tables.items()})
+
+
+def human(folder: Path, only: str = "") -> Table:
     """Mean and median of Pearson's r over the tracks of an assay, raw bins and log(1 + x)."""
     found: dict[str, Values] = {}
-    for name, table in evaluations(folder, "groups.tsv").items():
+    for name in evaluations(folder, "human", only):
+        table = read(folder / "evaluations" / name / "groups.tsv")
         rows = table[(table.source == "model") & (table.level == "bin") & (table.statistic == "pearson")]
         values = {
             f"{row['assay']} {transform} {statistic}": float(row[statistic])
@@ -247,15 +287,19 @@ def human(folder: Path) -> Table:
     return assemble(folder, found, apart=" log1p ")
 
 
-def planted(folder: Path) -> Table:
+def planted(folder: Path, only: str = "") -> Table:
     """AUROC of on against off promoters, all and by distance of the enhancer."""
     found: dict[str, Values] = {}
     for path in sorted(folder.glob("planted_*.tsv")):
-        for _, row in pd.read_csv(path, sep="\t").iterrows():
-            found[str(row["model"])] = {str(key): float(row[key]) for key in row.index if key != "model"}
+        for _, row in read(path).iterrows():
+            if wanted(str(row["model"]), only):
+                found[str(row["model"])] = {str(key): float(row[key]) for key in row.index if key != "model"}
     if not found:
         raise SystemExit(f"{folder}/planted_*.tsv: there is none")
     return assemble(folder, found)
+
+
+TABLES = {"yeast": yeast, "sequences": sequences, "human": human, "planted": planted}
 
 
 def main() -> None:
@@ -263,15 +307,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=("yeast", "promoters", "human", "planted"))
+    parser.add_argument("kind", choices=(*TABLES, "promoters"))
     parser.add_argument("folder", type=Path, metavar="OUT")
+    parser.add_argument(
+        "--only", default="", help="patterns of names, between commas; ^ before one leaves out"
+    )
     add_format(parser)
     arguments = parser.parse_args()
     notes = ""
     if arguments.kind == "promoters":
-        table, notes = promoters(arguments.folder)
+        table, notes = promoters(arguments.folder, arguments.only)
     else:
-        table = {"yeast": yeast, "human": human, "planted": planted}[arguments.kind](arguments.folder)
+        table = TABLES[arguments.kind](arguments.folder, arguments.only)
     table.print(arguments.format)
     if notes and arguments.format == "markdown":
         print(f"\n{notes}")

@@ -64,7 +64,7 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _metrics(folder: Path, rows: list[tuple[Any, ...]]) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     columns = ["source", "split", "level", "name", "transform", "statistic", "value", "n"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "metrics.tsv", sep="\t", index=False)
 
@@ -153,6 +153,7 @@ def test_tables_of_assays_and_planted_promoters(script: Any, tmp_path: Path) -> 
         "model\ttest\tbin\tDNASE\traw\tr2\t2\t0.1\t0.1\t0.1\t0.1\n"
         "model\ttest\tbin128\tDNASE\traw\tpearson\t2\t0.9\t0.9\t0.9\t0.9\n"
     )
+    _metrics(folder, [("model", "test", "bin", "ENC1", "raw", "pearson", 0.5, 9)])
     (row,) = tables.human(tmp_path).rows
     assert (row["DNASE raw mean"], row["DNASE raw median"]) == (0.5, 0.6)
     for seed, auroc in ((1, 0.75), (2, 0.85)):
@@ -162,9 +163,24 @@ def test_tables_of_assays_and_planted_promoters(script: Any, tmp_path: Path) -> 
     assert (row["model"], row["auroc"], row["20-40_kb"]) == ("local", pytest.approx(0.8), 0.5)
 
 
-def test_tables_name_what_is_missing(script: Any, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"metrics\.tsv: there is none"):
-        script("tables").yeast(tmp_path)
+def test_tables_take_evaluations_of_their_kind(script: Any, tmp_path: Path) -> None:
+    tables = script("tables")
+    for name in ("dense", "sparse_a", "sparse_b"):
+        _metrics(tmp_path / "evaluations" / name, _yeast_rows(0.5))
+    rows = [("model", "test", "row", cell, "raw", "pearson", 0.25, 9) for cell in ("K562", "HepG2")]
+    _metrics(tmp_path / "evaluations" / "dhs", rows)
+
+    def names(only: str) -> list[str]:
+        return [row["model"] for row in tables.yeast(tmp_path, only).rows]
+
+    assert names("") == ["dense", "sparse_a", "sparse_b"]
+    assert names("sparse*") == ["sparse_a", "sparse_b"]
+    assert names("^*_a") == ["dense", "sparse_b"]
+    assert names("sparse*,^*_a") == ["sparse_b"]
+    (row,) = tables.sequences(tmp_path).rows
+    assert (row["model"], row["K562 all pearson"], row["HepG2 all pearson"]) == ("dhs", 0.25, 0.25)
+    with pytest.raises(SystemExit, match=r"metrics\.tsv: none of 4 is of the kind 'human'"):
+        tables.human(tmp_path)
 
 
 def test_gradient_is_that_of_the_middle_bins(script: Any) -> None:
