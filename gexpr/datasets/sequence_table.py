@@ -174,6 +174,7 @@ class SequenceTable:
         digest: SHA-256 of the contents of the files.
 
     Raises:
+        ConfigError: no value columns, or a setting that is not allowed.
         InputError: with the line, for a value that is no number or missing, a letter that is no base, or
             a sequence of another length; without one, for missing columns and damaged files.
     """
@@ -194,6 +195,14 @@ class SequenceTable:
         self.construct = construct
         if not self.path.is_file():
             raise InputError("no such table", path=path)
+        allowed = (
+            ("pad", construct.pad, SIDES),
+            ("crop", construct.crop, SIDES),
+            ("missing", missing, MISSING),
+        )
+        for name, value, known in allowed:
+            if value not in known:
+                raise ConfigError(f"{name} of the table is {value!r}; allowed: {', '.join(known)}")
         if not value_columns:
             raise ConfigError(f"{path}: name the columns with measured values (data.value_columns)")
         split, cluster = split_column or "split", [cluster_column] if cluster_column else []

@@ -191,7 +191,7 @@ class _Run:
         )
         self.config = config = dataclasses.replace(config, augmentation=augmentation)
         if settings.metric == "spearman" and self.dataset.target_length > 1:
-            raise ConfigError("training.metric is spearman, which is of tables of sequences: one bin a window")
+            raise ConfigError("training.metric is spearman, which belongs to tables: one bin a window")
         if not self.dataset.window_count(config.data.valid_split):
             raise ConfigError(f"{self.dataset.path}: the split {config.data.valid_split!r} has no windows")
         per_step = settings.batch_size * settings.accumulate
