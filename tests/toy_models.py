@@ -100,13 +100,20 @@ def variant(start: int, ref: str, alt: str, row: int = 0, contig: str = "chr1", 
     return Variant(row, row + 3, contig, start + 1, name, ref, alt, "ok", contig, start, ref, alt)
 
 
-def save_tiny_checkpoint(folder: Path) -> Path:
+def save_tiny_checkpoint(folder: Path, seed: int = 3) -> Path:
     """A fast sparse_enformer checkpoint with drawn weights: 512 bp, 24 bins of 16 bp."""
     from gexpr import checkpoints
+
+    model = tiny_model(seed)
+    return checkpoints.save(folder, model, model.tracks, {}, "A model without training, for tests.")
+
+
+def tiny_model(seed: int = 3) -> SequenceModel:
+    """The model of :func:`save_tiny_checkpoint`."""
     from gexpr.models import registry
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         settings = dict(
             context_length=512,
             target_length=24,
@@ -126,4 +133,5 @@ def save_tiny_checkpoint(folder: Path) -> Path:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return checkpoints.save(folder, model, BaseCounts().tracks, {}, "A model without training, for tests.")
+    model.tracks = BaseCounts().tracks
+    return model.eval()

@@ -272,7 +272,7 @@ class RunDirectory:
             raise GexprError(f"{self.path} is a run of gexpr {there.command}; give another --run-dir")
         ours = json.loads(json.dumps(fingerprint))
         differences = [
-            f"{name} is {_short(there.fingerprint.get(name))} there and {_short(ours.get(name))} here"
+            "{} is {} there and {} here".format(name, *_short(there.fingerprint.get(name), ours.get(name)))
             for name in sorted({*ours, *there.fingerprint})
             if ours.get(name) != there.fingerprint.get(name)
         ]
@@ -497,9 +497,12 @@ def name_blocks(blocks: Iterable[int], limit: int = 10) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def _short(value: Any) -> str:
-    text = "not set" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _short(*values: Any) -> list[str]:
+    """Values that differ, as text short enough for a message; of long ones what surrounds the difference."""
+    texts = ["not set" if value is None else repr(value) for value in values]
+    start = max(0, len(os.path.commonprefix(texts)) - 20)
+    shown = [text if len(text) <= 60 or not start else "..." + text[start:] for text in texts]
+    return [text if len(text) <= 60 else text[:57] + "..." for text in shown]
 
 
 def command_line() -> list[str]:

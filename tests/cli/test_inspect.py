@@ -107,3 +107,12 @@ def test_unknown_checkpoint() -> None:
     result = inspect("no-such-model")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: no checkpoint 'no-such-model'")
+
+
+def test_several_one_after_another(folder: Path, tmp_path: Path) -> None:
+    other = checkpoints.save(tmp_path / "other", checkpoints.load(folder), TRACKS, {}, "card")
+    texts = [inspect(each).stdout for each in (folder, other)]
+    assert texts[0] != texts[1]
+    assert inspect(folder, other).stdout == "\n".join(texts) == inspect(f"{folder},{other}").stdout
+    found = json.loads(inspect(folder, other, "--json").stdout)
+    assert [each["name"] for each in found] == ["tiny", "other"]
