@@ -500,7 +500,8 @@ def name_blocks(blocks: Iterable[int], limit: int = 10) -> str:
 def _short(*values: Any) -> list[str]:
     """Values that differ, as text short enough for a message; of long ones what surrounds the difference."""
     texts = ["not set" if value is None else repr(value) for value in values]
-    start = max(0, len(os.path.commonprefix(texts)) - 20)
+    pairs = enumerate(zip(*texts, strict=False))
+    start = max(0, next((place for place, characters in pairs if len(set(characters)) > 1), 0) - 20)
     shown = [text if len(text) <= 60 or not start else "..." + text[start:] for text in texts]
     return [text if len(text) <= 60 else text[:57] + "..." for text in shown]
 

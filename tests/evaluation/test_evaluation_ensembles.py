@@ -77,7 +77,7 @@ def test_members_must_be_in_one_scale() -> None:
     other = BaseCounts()
     other.tracks[3] = other.tracks[3]._replace(scale=2.0)
     with pytest.raises(
-        ConfigError, match="model 1 and model 2 are no ensemble: the scale of track 3 is 1.0 in"
+        ConfigError, match=r"model 1 and model 2 are no ensemble: the scale of track 3 is 1\.0 in"
     ):
         members_of([BaseCounts(), other])
     one = BaseCounts()

@@ -105,10 +105,10 @@ def test_a_run_goes_on_with_the_same_members_only(
     parts = sorted(os.listdir(work))
     rest = dataclasses.replace(run, shard=Shard(1, 2))
     for other in (members[::-1], members[:1], (*members, members[1])):
-        with pytest.raises(GexprError, match="differs from this one: .*checkpoint is 'f0,f1' there and"):
+        with pytest.raises(GexprError, match=r"differs from this one: .*checkpoint is 'f0,f1' there and"):
             score_variants(inputs.vcf, inputs.fasta, None, with_model(options, other), rest)
     save_tiny_checkpoint(Path(members[1]), seed=5)
-    with pytest.raises(GexprError, match="one: checkpoint_sha256 is .* there and .* here") as refused:
+    with pytest.raises(GexprError, match=r"one: checkpoint_sha256 is .* there and .* here") as refused:
         score_variants(inputs.vcf, inputs.fasta, None, options, rest)
     there, here = str(refused.value).split("checkpoint_sha256 is ")[1].split(" here")[0].split(" there and ")
     assert there != here, "the digest that differs is the second of a long text"
@@ -135,13 +135,14 @@ def test_genes_and_haplotypes(inputs, second: str, options: ScoreOptions, tmp_pa
     genes.write_text("chr1\t480\t700\tg\t0\t+\n")
     start = 500
     ref, alt = inputs.sequence[start], "ACGT".replace(inputs.sequence[start], "")[0]
+    after = inputs.sequence[start + 8]
     phased = tmp_path / "phased.vcf"
     phased.write_text(
         "##fileformat=VCFv4.2\n##contig=<ID=chr1>\n"
         '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
         "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\n"
         f"chr1\t{start + 1}\ta\t{ref}\t{alt}\t.\t.\t.\tGT\t0|1\n"
-        f"chr1\t{start + 9}\tb\t{inputs.sequence[start + 8]}\t{inputs.sequence[start + 8]}TT\t.\t.\t.\tGT\t0|1\n"
+        f"chr1\t{start + 9}\tb\t{after}\t{after}TT\t.\t.\t.\tGT\t0|1\n"
     )
     kinds = {"genes": (inputs.vcf, dict(genes=str(genes))), "phased": (str(phased), dict(phased=True))}
     for kind, (vcf, settings) in kinds.items():
