@@ -186,9 +186,7 @@ class _Run:
         self.batches = TrainingBatches(
             self.dataset, config.data.train_split, settings.batch_size, settings.seed, config.augmentation
         )
-        augmentation = dataclasses.replace(
-            config.augmentation, reverse_complement=self.batches.both_strands
-        )
+        augmentation = dataclasses.replace(config.augmentation, reverse_complement=self.batches.both_strands)
         self.config = config = dataclasses.replace(config, augmentation=augmentation)
         if settings.metric == "spearman" and self.dataset.target_length > 1:
             raise ConfigError("training.metric is spearman, which belongs to tables: one bin a window")
@@ -702,6 +700,10 @@ class _Run:
             "versions": {"gexpr": gexpr.__version__, "torch": str(torch.__version__)},
             "config": content,
         }
+        data = self.config.data
+        if data.prefix or data.suffix:
+            # What sequences are put between where they are scored without a genome.
+            summary["construct"] = {"prefix": data.prefix, "suffix": data.suffix}
         text = card.compose(self.config, self.dataset, self.dataset.tracks, self.parameters, summary)
         folder = self.output / CHECKPOINT
         checkpoints.save(folder, model, self.dataset.tracks, summary, text)

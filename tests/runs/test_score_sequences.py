@@ -15,13 +15,16 @@ from click.testing import CliRunner, Result
 from gexpr import checkpoints
 from gexpr.cli.main import main
 from gexpr.errors import ConfigError, GexprError, InputError
+from gexpr.genome.codes import encode
 from gexpr.models import registry
 from gexpr.models.base import SequenceModel
-from gexpr.results import Track, affine_transform
+from gexpr.models.layers import one_hot
+from gexpr.results import Track, affine_shift, affine_transform
 from gexpr.runs import score_sequences as module
 from gexpr.runs.common import ModelOptions
 from gexpr.runs.score_sequences import SequenceOptions, UnscoredSequencesError, score_sequences
 from gexpr.runs.sequence_rows import Columns
+from gexpr.training import from_dict, train
 
 LENGTH = 12
 WEIGHTS = np.array([1.0, 2.0, 4.0, 8.0])
@@ -432,3 +435,46 @@ def test_a_model_with_many_bins_gives_their_sum(tmp_path: Path) -> None:
     np.testing.assert_allclose(float(row[f"{name}:ref"]), predictions[0, :, 0].sum(), rtol=1e-4)
     distance = np.linalg.norm(predictions[1, :, 0] - predictions[0, :, 0])
     np.testing.assert_allclose(float(row[f"{name}:D2"]), distance, rtol=1e-3)
+
+
+def test_a_model_trained_between_adapters_takes_sequences_without_them(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    parts = ["".join(generator.choice(list("ACGT"), 20)) for _ in range(40)]
+    lines = [
+        f"{part}\t{part.count('G') - 7}\t{'valid' if i > 30 else 'train'}" for i, part in enumerate(parts)
+    ]
+    (tmp_path / "t.tsv").write_text("sequence\tvalue\tsplit\n" + "\n".join(lines) + "\n")
+    ends = {"prefix": "GGTT", "suffix": "CCA"}
+    config = from_dict(
+        {
+            "data": {
+                "path": str(tmp_path / "t.tsv"),
+                "value_columns": ["value"],
+                "targets": "standardized",
+                **ends,
+            },
+            "model": {
+                "architecture": "cnn",
+                "settings": {"channels": [8], "kernels": [5], "hidden": [], "link": "linear"},
+            },
+            "loss": {"name": "mse"},
+            "schedule": {"steps": 3},
+            "augmentation": {"reverse_complement": False},
+            "training": {"batch_size": 8, "steps_per_epoch": 3, "metric": "pearson"},
+        }
+    )
+    train(config, tmp_path / "run")
+    network = tmp_path / "run/checkpoint"
+    assert checkpoints.describe(str(network)).training["construct"] == ends
+    (tmp_path / "in.tsv").write_text(f"id\tseq\npart\t{parts[0]}\nwhole\tGGTT{parts[0]}CCA\n")
+    score_sequences(str(tmp_path / "in.tsv"), str(tmp_path / "o.tsv"), options(network))
+    part, whole = table(tmp_path / "o.tsv")
+    assert part["value"] == whole["value"]
+    model = checkpoints.load(str(network)).eval()
+    (track,) = model.tracks
+    shift = affine_shift(track.transform)
+    assert shift is not None
+    with torch.inference_mode():
+        x = one_hot(torch.from_numpy(encode(f"GGTT{parts[0]}CCA")))[None]
+        natural = (float(model(x)) - shift) / track.scale
+    assert float(part["value"]) == pytest.approx(natural, rel=1e-5)
