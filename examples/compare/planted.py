@@ -1,13 +1,14 @@
 """Make a genome in which a motif 20 to 100 kb away sets the expression of promoters, and judge models on it.
 
-    python planted.py make OUT                          genome.fa, tracks.tsv, promoters.tsv, splits, sites.bed
+    python planted.py make OUT                          genome.fa, tracks and tables
     python planted.py judge OUT CHECKPOINT... -o TABLE   how well on and off are told apart, by distance
 
-Every contig is one window of 262,144 random bases. It has 24 promoters, copies of one 12-bp motif, and every
-second contig has 6 enhancers, copies of another, within 2 kb. Every promoter of a contig with enhancers lies 20 to
-100 kb from the nearest and is on (40 reads), those of the other contigs are off (4 reads). What a promoter does thus cannot
-be told from what lies within 20 kb of it. Two more tracks, of the motifs themselves, are local; ``sites.bed`` names
-the kilobases with a motif, from which convolutions learn them sooner than from whole contigs.
+Every contig is one window of 262,144 random bases. It has 24 promoters, copies of one 12-bp motif, and
+every second contig has 6 enhancers, copies of another, within 2 kb. Every promoter of a contig with
+enhancers lies 20 to 100 kb from the nearest and is on (40 reads), those of the other contigs are off (4
+reads). What a promoter does thus cannot be told from what lies within 20 kb of it. Two more tracks, of the
+motifs themselves, are local; ``sites.bed`` names the kilobases with a motif, from which convolutions learn
+them sooner than from whole contigs.
 """
 
 from __future__ import annotations
@@ -101,9 +102,10 @@ def judge(folder: Path, checkpoints: list[str], output: Path | None) -> None:
     from gexpr.models.layers import one_hot
 
     with open(folder / "promoters.tsv") as handle:
-        promoters = [row for row in csv.DictReader(handle, delimiter="\t") if row["contig"].startswith("test")]
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    promoters = [row for row in rows if row["contig"].startswith("test")]
     bands = ((NEAR, 40_000), (40_000, 60_000), (60_000, 80_000), (80_000, FAR))
-    header = ["model", "auroc", *(f"{low // 1000}-{high // 1000}_kb" for low, high in bands), "pearson_on_off"]
+    header = ["model", "auroc", *(f"{low // 1000}-{high // 1000}_kb" for low, high in bands), "pearson"]
     lines = ["\t".join(header)]
     fasta = Fasta(str(folder / "genome.fa"))
     for checkpoint in checkpoints:
@@ -136,7 +138,9 @@ def judge(folder: Path, checkpoints: list[str], output: Path | None) -> None:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make")
     maker.add_argument("folder", type=Path)
