@@ -23,7 +23,7 @@ import torch
 from compare_tools import COLORS, STYLES, Table, add_format, label_of, save_picture
 
 from gexpr import checkpoints as store
-from gexpr.models.decay_attention import AttentionHeads, DecayAttention
+from gexpr.models.decay_attention import DecayAttention
 from gexpr.models.exp_decay import ExpDecay
 
 
@@ -46,8 +46,8 @@ class Functions(NamedTuple):
 
 
 @torch.no_grad()
-def of_heads(layer: AttentionHeads, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """f of every head for the middle bin, (heads, bins), and its decays."""
+def of_heads(layer: Any, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """f of every head of a layer of attention for the middle bin, (heads, bins), and its decays."""
     middle = bins // 2
     like = torch.zeros((), dtype=torch.float64)
     factors = layer.factors(middle, middle + 1, bins, like)

@@ -51,7 +51,8 @@ class Curve(NamedTuple):
 
     def within(self, share: float) -> int:
         """Distance in bp within which that share of the gradient lies."""
-        return int(np.searchsorted(np.cumsum(self.gradient) * 2 / self.total, share)) + 1
+        reached = np.cumsum(self.gradient) * 2 / self.total >= share
+        return int(reached.argmax()) + 1 if reached.any() else len(self.gradient)
 
 
 def middles(fasta: Any, count: int, longest: int, seed: int) -> list[tuple[str, int]]:

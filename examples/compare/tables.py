@@ -236,7 +236,7 @@ def subset_of(level: str) -> str:
 
 
 def table_values(metrics: pd.DataFrame) -> Values:
-    """Pearson's r and Spearman's rho of every subset and kind of pairs, track by track if there are several."""
+    """Pearson's r and Spearman's rho of every subset and kind of pairs, by track if there are several."""
     values: Values = {}
     several = metrics["name"].nunique() > 1
     for statistic in ("pearson", "spearman"):
@@ -252,7 +252,8 @@ def promoters(folder: Path, only: str = "") -> tuple[Table, str]:
     found, notes = {}, ""
     for name, table in evaluations(folder, "promoters", only).items():
         values = table_values(table)
-        scores, missing = {}, []
+        scores: Values = {}
+        missing: list[str] = []
         for statistic in ("pearson", "spearman"):
             scores[f"score {statistic}"], missing = dream_score(values, statistic)
         found[name] = scores | values
