@@ -51,8 +51,8 @@ class Curve(NamedTuple):
 
     def within(self, share: float) -> int:
         """Distance in bp within which that share of the gradient lies."""
-        reached = np.cumsum(self.gradient) * 2 / self.total >= share
-        return int(reached.argmax()) + 1 if reached.any() else len(self.gradient)
+        reached = np.flatnonzero(np.cumsum(self.gradient) * 2 > share * self.total * (1 - 1e-9))
+        return int(reached[0]) + 1 if len(reached) else len(self.gradient)
 
 
 def middles(fasta: Any, count: int, longest: int, seed: int) -> list[tuple[str, int]]:

@@ -13,7 +13,15 @@ Parts (``--only``):
                     ``--checkpoint-activations``
     training-wide   the same at ``--channels``
 
-Models: ``enformer+all`` is ``enformer`` with the logits of all pairs of bins in memory at once, as published.
+Models: ``enformer+all`` is ``enformer`` with the logits of all pairs of bins in memory at once, as published;
+``enformer+rotary`` has rotary positions, so that PyTorch's fused kernel computes its attention;
+``sparse_enformer+rotary`` is its block-sparse twin. ``plot_memory.py`` draws the JSON. What dense training
+takes, beside sparse, until it does not fit::
+
+    python tests/benchmarks/memory.py --only training --activations kept --limit-gib 16 \\
+        --train-models enformer+all,enformer+rotary,sparse_enformer,sparse_enformer+rotary \\
+        --train-lengths 131072,196608,262144,393216,524288,786432,1048576 --json training.json
+
 Columns: ``weights`` with training's gradients and the optimizer's moments; ``activations`` is the peak less
 what was there before the pass; ``process`` the peak of the whole process (on CUDA of its tensors); ``slope``
 the growth of the peak since the length before. The defaults take more than a quarter of an hour on two cores.
@@ -22,6 +30,7 @@ the growth of the peak since the length before. The defaults take more than a qu
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -52,7 +61,7 @@ from gexpr.training.optimizers import make_optimizer
 MIB = 2**20
 BIN_SIZE = 128
 PARTS = ("inference", "training", "training-wide")
-MODELS = ("sparse_enformer", "enformer", "enformer+all")
+MODELS = ("sparse_enformer", "sparse_enformer+rotary", "enformer", "enformer+all", "enformer+rotary")
 LENGTHS = "131072,262144,524288,1048576"
 TRAIN_LENGTHS = "65536,131072,262144,524288"
 NO_MEMORY = ("allocate memory", "MemoryError", "bad_alloc", "out of memory")
@@ -74,10 +83,14 @@ def build(options: argparse.Namespace, case: dict[str, Any]) -> SequenceModel:
         depth=depth,
         attention_heads=options.heads,
     )
+    if case["model"] not in MODELS:
+        raise SystemExit(f"{case['model']!r} is no model; there are: {', '.join(MODELS)}")
     name, _, variant = case["model"].partition("+")
+    if variant == "rotary":
+        settings["positions"] = "rotary"
     architecture = {"enformer": Enformer, "sparse_enformer": SparseEnformer}[name]
     model = peers.drawn(architecture, registry.config_from_dict(name, settings))  # type: ignore[type-var]
-    if variant:
+    if variant == "all":
         for block in model.transformer:  # type: ignore[union-attr]
             block.attention.implementation = "dense"  # type: ignore[union-attr]
     return model
@@ -202,15 +215,12 @@ def series(options: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, An
             for model in options.models.split(","):
                 yield model, [{**case, "model": model} for case in cases]
             continue
-        for mode in options.activations.split(","):
+        for model, mode in itertools.product(options.train_models.split(","), options.activations.split(",")):
             if mode not in ("kept", "checkpointed"):
                 raise SystemExit(f"--activations names {mode!r}; there are: kept, checkpointed")
             checkpointed = mode == "checkpointed"
-            title = f"sparse_enformer{', checkpointed activations' if checkpointed else ''}"
-            yield (
-                title,
-                [{**case, "model": "sparse_enformer", "checkpointed": checkpointed} for case in cases],
-            )
+            title = f"{model}{', checkpointed activations' if checkpointed else ''}"
+            yield title, [{**case, "model": model, "checkpointed": checkpointed} for case in cases]
 
 
 def row(title: str, result: dict[str, Any], before: dict[str, Any] | None) -> str:
@@ -245,6 +255,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--activations", default="kept,checkpointed", help="of training: these, or one of them"
     )
+    parser.add_argument("--train-models", default="sparse_enformer", help=f"of training: {', '.join(MODELS)}")
     parser.add_argument("--train-channels", type=int, default=384)
     parser.add_argument("--train-depth", type=int, default=4)
     parser.add_argument("--device", default="cpu")
