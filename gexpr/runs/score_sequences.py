@@ -291,7 +291,7 @@ class _Job:
         construct = self._frame.construct
         added = len(construct.prefix) + len(construct.suffix)
         message = (
-            f"{shown_name(self._rows.ids[row])} has {count(size, 'base')}"
+            f"sequence {shown_name(self._rows.ids[row])} has {count(size, 'base')}"
             + (f" with the {added} of prefix and suffix" if added else "")
             + f", the model takes {self._frame.length}; say with {option} left, right or both where bases "
             f"are {done}"

@@ -194,7 +194,7 @@ def test_shorter_and_longer_sequences(
 
 
 def test_where_no_row_has_the_models_length(tmp_path: Path, network: Path) -> None:
-    with pytest.raises(InputError, match=r"in\.tsv, line 2: v has 9 bases, the model takes 12; .*--pad"):
+    with pytest.raises(InputError, match=r"in\.tsv, line 2: sequence v has 9 bases, the model takes 12; .*--pad"):
         run(tmp_path, network, f"id\tseq\nv\t{A[:9]}\n")
     with pytest.raises(InputError, match=r"v has 13 bases.*--crop"):
         run(tmp_path, network, f">v\n{A}A\n", "in.fa")
@@ -385,8 +385,8 @@ def test_the_command_from_standard_input_to_standard_output(network: Path) -> No
     ("arguments", "content", "code", "message"),
     [
         (["--strict"], f"seq\n{A}\n\n{A[1:]}\n", 3, "not scored: too_short 1"),
-        ([], f"seq\n{A}\n{A[1:]}\n", 0, "warning: standard input, line 3: 1 has 11 bases"),
-        ([], f"seq\n{A[1:]}\n", 1, "error: standard input, line 2: 0 has 11 bases"),
+        ([], f"seq\n{A}\n{A[1:]}\n", 0, "warning: standard input, line 3: sequence 1 has 11 bases"),
+        ([], f"seq\n{A[1:]}\n", 1, "error: standard input, line 2: sequence 0 has 11 bases"),
         (["--prefix", "xyz"], f"seq\n{A}\n", 2, "is not made of bases"),
         (["--stats", "nonsense"], f"seq\n{A}\n", 2, "unknown statistic"),
         (["--pad", "up"], f"seq\n{A}\n", 2, "'up' is not one of"),
