@@ -14,7 +14,8 @@ Parts (``--only``):
     training-wide   the same at ``--channels``
 
 Models: ``enformer+all`` is ``enformer`` with the logits of all pairs of bins in memory at once, as published;
-``enformer+rotary`` has rotary positions, so that PyTorch's fused kernel computes its attention;
+``enformer+rotary`` has rotary positions and no dropout of attention weights, so that PyTorch's fused kernel
+computes its attention;
 ``sparse_enformer+rotary`` is its block-sparse twin. ``plot_memory.py`` draws the JSON. What dense training
 takes, beside sparse, until it does not fit::
 
@@ -87,7 +88,8 @@ def build(options: argparse.Namespace, case: dict[str, Any]) -> SequenceModel:
         raise SystemExit(f"{case['model']!r} is no model; there are: {', '.join(MODELS)}")
     name, _, variant = case["model"].partition("+")
     if variant == "rotary":
-        settings["positions"] = "rotary"
+        # The fused kernel has no dropout on CPU.
+        settings |= {"positions": "rotary", "attention_dropout": 0.0}
     architecture = {"enformer": Enformer, "sparse_enformer": SparseEnformer}[name]
     model = peers.drawn(architecture, registry.config_from_dict(name, settings))  # type: ignore[type-var]
     if variant == "all":
