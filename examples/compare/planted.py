@@ -113,7 +113,7 @@ def judge(folder: Path, checkpoints: list[str], output: Path | None) -> None:
         track = next(each.index for each in model.tracks if each.id == "expression")
         predicted: dict[str, np.ndarray] = {}
         for contig in sorted({row["contig"] for row in promoters}):
-            codes = np.asarray(fasta.fetch(contig, 0, model.context_length))
+            codes = fasta.codes(contig, 0, model.context_length)
             with torch.inference_mode():
                 x = one_hot(torch.from_numpy(codes)[None])
                 both = [model(x), model(x.flip(1, 2)).flip(1)]
