@@ -102,7 +102,7 @@ class _Tiled(torch.autograd.Function):
             out = x
             for part in block.parts:
                 found = None
-                if part.norm is not None:
+                if part.norm is not None and part.norm.training:  # a frozen one keeps its statistics
                     found = _statistics(out)
                     _update_running(part.norm, found, out.shape[0] * out.shape[1])
                 out = _run(part, out, found)

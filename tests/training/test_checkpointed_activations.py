@@ -13,6 +13,7 @@ from torch import Tensor
 from gexpr.models import registry
 from gexpr.models.base import LocalBlock, SequenceModel
 from gexpr.training import memory
+from gexpr.training.optimizers import freeze
 
 LENGTH, TARGET, TRACKS = 512, 24, 3
 COMMON: dict[str, Any] = dict(context_length=LENGTH, target_length=TARGET, heads={"tracks": TRACKS})
@@ -128,6 +129,22 @@ def test_a_step_in_tiles_is_the_same_but_for_rounding(architecture, batch, monke
     expected, found = (two_steps(model, batch) for model in (plain, checkpointed))
     assert len(tiled) >= 2 * (2 if batch == 1 else 4)
     assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["basenji", "enformer"])
+def test_frozen_norms_keep_their_statistics_in_tiles(architecture, monkeypatch):
+    monkeypatch.setattr(memory, "TILE_POSITIONS", 90)
+    models = [drawn(architecture, torch.float64) for _ in range(2)]
+    for model in models:
+        for norm in freeze(model, None, ("norm",)):
+            norm.eval()
+    memory.checkpoint_activations(models[1])
+    before = {name: buffer.clone() for name, buffer in models[1].named_buffers()}
+    expected, found = (two_steps(model) for model in models)
+    for name, buffer in before.items():
+        assert torch.equal(found[f"state/{name}"], buffer), name
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=1e-9, msg=name)
 
