@@ -75,11 +75,12 @@ class TrainingBatches:
         found = np.empty(self.batch_size, dtype=np.int64)
         epochs, places = np.divmod(number * self.batch_size + np.arange(self.batch_size), self.count)
         for epoch in np.unique(epochs).tolist():
-            if self._order[0] != epoch:
-                generator = np.random.default_rng([self.seed, _ORDER, epoch])
-                self._order = (epoch, generator.permutation(self.count))
+            kept, order = self._order
+            if kept != epoch:  # another thread may keep that of another epoch meanwhile
+                order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.count)
+                self._order = epoch, order
             here = epochs == epoch
-            found[here] = self._order[1][places[here]]
+            found[here] = order[places[here]]
         return found
 
     def batch(self, number: int) -> Batch:

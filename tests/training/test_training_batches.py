@@ -74,6 +74,23 @@ def test_a_number_determines_a_batch(motif_dataset):
     assert not np.array_equal(expected[0].codes, expected[1].codes)
 
 
+def test_a_thread_that_asks_for_another_pass_does_not_matter(motif_dataset):
+    class Shared(TrainingBatches):
+        @property
+        def _order(self):
+            return -1, np.empty(0, dtype=np.int64)
+
+        @_order.setter
+        def _order(self, order):
+            pass
+
+    alone, shared = (
+        kind(PreparedDataset(motif_dataset), "train", 7, 3, PLAIN) for kind in (TrainingBatches, Shared)
+    )
+    for number in (0, 3, alone.count // 7, alone.count):
+        np.testing.assert_array_equal(shared.window_numbers(number), alone.window_numbers(number))
+
+
 def test_each_pass_shows_every_window_once_in_another_order(motif_dataset):
     dataset = PreparedDataset(motif_dataset)
     batches = TrainingBatches(dataset, "train", 7, 3, PLAIN)
