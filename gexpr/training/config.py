@@ -17,7 +17,8 @@ from gexpr.errors import ConfigError, InputError, require
 
 LOSSES = ("poisson", "log_poisson", "multinomial", "poisson_multinomial", "mse", "log_mse")
 TERMS = (*LOSSES, "contrast")
-OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
+ADAPTIVE = ("adam", "adamw", "nadam", "rmsprop")
+OPTIMIZERS = (*ADAPTIVE, "sgd")
 DECAYS = ("constant", "linear", "cosine", "exponential", "step", "one_cycle")
 PRECISIONS = ("fp32", "tf32", "bf16-mixed", "16-mixed")
 METRICS = ("loss", "pearson_log1p", "pearson", "spearman", "contrast_pearson")
@@ -30,6 +31,21 @@ def _require(condition: bool, message: str) -> None:
 
 def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:
     _require(value in allowed, f"{where} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+def _changed(config: Any, name: str) -> bool:
+    """Whether a setting is not its default."""
+    usual = next(item.default for item in dataclasses.fields(config) if item.name == name)
+    return bool(getattr(config, name) != usual)
+
+
+def _belong(where: str, config: Any, settings: Iterable[str], owners: tuple[str, ...]) -> None:
+    """Refuse settings of others than ``config.name``, which would have no effect."""
+    for name in settings:
+        _require(
+            config.name in owners or not _changed(config, name),
+            f"{where}: {name} belongs to {', '.join(owners)}, not to {config.name}; remove it",
+        )
 
 
 @dataclass(frozen=True)
@@ -145,13 +161,15 @@ class TermConfig:
         _choice("loss.terms.kind", self.kind, ("squared", "binomial"))
         _require(self.pseudocount > 0, f"loss.terms.pseudocount is {self.pseudocount}; it must be above 0")
         _require(self.n0 >= 0, f"loss.terms.n0 is {self.n0}; it must be 0 or more")
-        if self.name == "contrast":
-            _require(bool(self.pairs), "loss.terms: contrast needs pairs of numerator and denominator tracks")
-        else:
-            _require(not self.pairs, f"loss.terms: pairs belong to contrast, not to {self.name}")
+        _require(
+            bool(self.pairs) or self.name != "contrast",
+            "loss.terms: contrast needs pairs of numerator and denominator tracks",
+        )
+        _belong("loss.terms", self, ("pairs", "kind", "pseudocount", "n0"), ("contrast",))
         if self.name not in ("log_mse", "contrast"):
             _require(self.width == 1, f"loss.terms: {self.name} has no width")
-        _log_poisson_only("loss.terms", self)
+        _belong("loss.terms", self, ("log_input", "full"), ("log_poisson",))
+        _belong("loss.terms", self, ("total_weight",), ("poisson_multinomial",))
 
 
 @dataclass(frozen=True)
@@ -171,15 +189,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         _choice("loss.name", self.name, LOSSES)
         _require(self.total_weight >= 0, f"loss.total_weight is {self.total_weight}; it must be 0 or more")
-        _log_poisson_only("loss", self)
-
-
-def _log_poisson_only(where: str, loss: LossConfig | TermConfig) -> None:
-    for name in ("log_input", "full"):
-        _require(
-            loss.name == "log_poisson" or not getattr(loss, name),
-            f"{where}: {name} belongs to log_poisson, not to {loss.name}",
-        )
+        _belong("loss", self, ("log_input", "full"), ("log_poisson",))
+        _belong("loss", self, ("total_weight",), ("poisson_multinomial",))
 
 
 @dataclass(frozen=True)
@@ -241,13 +252,17 @@ class OptimizerConfig:
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
             f"optimizer.betas is {list(self.betas)}; it must be two numbers in [0, 1)",
         )
-        if self.eps is None:
-            object.__setattr__(self, "eps", 1e-7 if self.name == "rmsprop" else 1e-8)
-        if self.momentum is None:
-            object.__setattr__(self, "momentum", 0.0 if self.name == "rmsprop" else 0.9)
+        usual = {"eps": 1e-7, "momentum": 0.0} if self.name == "rmsprop" else {"eps": 1e-8, "momentum": 0.9}
+        for name, owners in (("eps", ADAPTIVE), ("momentum", ("sgd", "rmsprop"))):
+            if getattr(self, name) in (None, usual[name]):
+                object.__setattr__(self, name, usual[name])
+            else:
+                _belong("optimizer", self, (name,), owners)
+        _belong("optimizer", self, ("betas",), ("adam", "adamw", "nadam"))
         assert self.eps is not None and self.momentum is not None
         _require(self.eps > 0, f"optimizer.eps is {self.eps}; it must be above 0")
         _require(0 <= self.alpha < 1, f"optimizer.alpha is {self.alpha}; it must be in [0, 1)")
+        _belong("optimizer", self, ("alpha",), ("rmsprop",))
         _require(
             self.weight_decay >= 0, f"optimizer.weight_decay is {self.weight_decay}; it must be 0 or more"
         )
@@ -278,6 +293,10 @@ class OptimizerConfig:
         for name in ("swa_every", "swa_batches"):
             value = getattr(self, name)
             _require(value >= 1, f"optimizer.{name} is {value}; it must be 1 or more")
+            _require(
+                start is not None or not _changed(self, name),
+                f"optimizer.{name} is {value}; it needs swa_start, from which on weights are averaged",
+            )
 
 
 @dataclass(frozen=True)
@@ -309,6 +328,14 @@ class ScheduleConfig:
             (self.decay_steps is not None and self.decay_steps >= 1) if falling else self.decay_steps is None,
             f"schedule.decay_steps is {self.decay_steps}; schedule.decay {self.decay} "
             + ("needs a number of 1 or more" if falling else "has none"),
+        )
+        _require(
+            falling or not _changed(self, "decay_rate"),
+            f"schedule.decay_rate is {self.decay_rate}; schedule.decay {self.decay} has none",
+        )
+        _require(
+            self.decay != "constant" or not self.final_fraction,
+            f"schedule.final_fraction is {self.final_fraction}; schedule.decay constant has none",
         )
         _require(
             self.decay != "one_cycle" or 0 < self.warmup_steps < self.steps,

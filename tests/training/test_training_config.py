@@ -16,7 +16,7 @@ from torch import nn
 from gexpr.errors import ConfigError, InputError
 from gexpr.models import registry
 from gexpr.training import from_dict, load_config
-from gexpr.training.config import L2Config, OptimizerConfig, ScheduleConfig
+from gexpr.training.config import OPTIMIZERS, L2Config, OptimizerConfig, ScheduleConfig
 from gexpr.training.optimizers import (
     EqualAverage,
     L2Penalty,
@@ -46,6 +46,9 @@ def test_defaults_and_round_trip(tmp_path, settings):
     assert config.loss.name == "poisson" and config.augmentation.reverse_complement is None
     full = from_dict(settings)
     assert from_dict(full.to_dict()) == full
+    for name in OPTIMIZERS:
+        full = from_dict({**settings, "optimizer": {"name": name}})
+        assert from_dict(full.to_dict()) == full
 
 
 @pytest.mark.parametrize(
@@ -94,6 +97,15 @@ def test_defaults_and_round_trip(tmp_path, settings):
         ("loss.terms", [{"name": "mse", "width": 4}], "mse has no width"),
         ("loss.full", True, "full belongs to log_poisson, not to poisson"),
         ("loss.terms", [{"name": "mse", "log_input": True}], "log_input belongs to log_poisson"),
+        ("loss.total_weight", 0.5, "loss: total_weight belongs to poisson_multinomial, not to poisson"),
+        ("loss.terms", [{"name": "mse", "n0": 5}], "loss.terms: n0 belongs to contrast, not to mse"),
+        ("optimizer.alpha", 0.5, "optimizer: alpha belongs to rmsprop, not to adamw; remove it"),
+        ("optimizer", {"name": "sgd", "betas": [0.5, 0.9]}, "betas belongs to adam, adamw, nadam, not to"),
+        ("optimizer", {"name": "sgd", "eps": 1e-3}, "eps belongs to adam, adamw, nadam, rmsprop, not to sgd"),
+        ("optimizer.momentum", 0.5, "momentum belongs to sgd, rmsprop, not to adamw"),
+        ("optimizer.swa_every", 4, "optimizer.swa_every is 4; it needs swa_start"),
+        ("schedule.decay_rate", 0.5, "schedule.decay_rate is 0.5; schedule.decay cosine has none"),
+        ("schedule", {"steps": 9, "decay": "constant", "final_fraction": 0.1}, "constant has none"),
         ("loss.terms", [{"name": "log_mse", "wide": 4}], "unknown key 'loss.terms.0.wide'"),
         ("loss.terms", {"name": "log_mse"}, "must be a list"),
         ("model.settings", {"heads": {}}, "model.settings.heads is taken from the dataset"),
