@@ -235,6 +235,12 @@ class Objective:
         """Whether targets may be negative."""
         return all(name == "mse" for name in (self.config.name, *(term.name for _, term, _ in self.terms)))
 
+    @property
+    def rates_only(self) -> str | None:
+        """The first loss that is for predictions of 0 and more, None if there is none."""
+        losses = (self.config, *(term for _, term, _ in self.terms))
+        return next((each.name for each in losses if each.name != "mse" and not each.log_input), None)
+
     def check_targets(self, targets: np.ndarray, valid: np.ndarray, where: str) -> None:
         """Refuse negative targets where the loss is none of them.
 

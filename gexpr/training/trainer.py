@@ -189,7 +189,10 @@ class _Run:
         augmentation = dataclasses.replace(config.augmentation, reverse_complement=self.batches.both_strands)
         self.config = config = dataclasses.replace(config, augmentation=augmentation)
         if settings.metric == "spearman" and self.dataset.target_length > 1:
-            raise ConfigError("training.metric is spearman, which belongs to tables: one bin a window")
+            raise ConfigError(
+                "training.metric is spearman, which belongs to tables (one bin a window); use pearson_log1p "
+                "or pearson"
+            )
         if not self.dataset.window_count(config.data.valid_split):
             raise ConfigError(f"{self.dataset.path}: the split {config.data.valid_split!r} has no windows")
         per_step = settings.batch_size * settings.accumulate
@@ -209,6 +212,12 @@ class _Run:
             accelerator=accelerator, devices=devices, precision=_FABRIC_PRECISION[settings.precision]
         )
         self.raw = _build_model(config, self.dataset)
+        if getattr(self.raw.config, "link", "") == "linear" and self.objective.rates_only is not None:
+            raise ConfigError(
+                f"predictions of {config.model.architecture} may be negative, since its link is linear, but "
+                f"the loss {self.objective.rates_only} is for those of 0 and more; use model.settings.link: "
+                "softplus, or mse as the only loss"
+            )
         self.parameters = sum(parameter.numel() for parameter in self.raw.parameters())
         self.frozen = freeze(self.raw, settings.train_only, settings.freeze)
         self.penalty = L2Penalty(self.raw, config.optimizer.l2)
@@ -433,10 +442,8 @@ class _Run:
                 self._tensorboard.finalize("success")
 
     def _trained(self) -> str:
-        if self.config.training.train_only is None and self.config.training.freeze is None:
-            return ""
         trained = sum(parameter.numel() for parameter in self.raw.parameters() if parameter.requires_grad)
-        return f" ({trained:,} of them trained)"
+        return "" if trained == self.parameters else f" ({trained:,} of them trained)"
 
     def _peak(self) -> float:
         self.peak_mebibytes = max(self.peak_mebibytes, peak_memory())

@@ -260,6 +260,15 @@ def test_objective_hands_settings_to_each_loss():
     }
 
 
+def test_which_losses_are_for_rates_alone():
+    def of(name: str, *terms: TermConfig, **settings: bool) -> str | None:
+        return Objective(LossConfig(name, terms=terms, **settings), [Track(0, "a", "a")], 4).rates_only
+
+    assert of("mse") is None and of("log_poisson", TermConfig("mse"), log_input=True) is None
+    assert of("poisson") == "poisson" and of("log_poisson") == "log_poisson"
+    assert of("mse", TermConfig("mse"), TermConfig("log_mse")) == "log_mse"
+
+
 def test_negative_targets_are_for_mse_alone():
     tracks = [Track(0, "a", "a"), Track(1, "b", "b")]
     y = two_tracks([1, 2, 3, -4], [5, 1, 2, 2]).numpy()

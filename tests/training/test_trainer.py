@@ -511,6 +511,16 @@ def test_frozen_parts_keep_their_weights(config, tmp_path):
         freeze(model, ("attention",), ("attention",))
 
 
+def test_a_linear_link_is_not_for_losses_of_counts(config, tmp_path):
+    sizes = {"channels": [4, 4], "kernels": [3, 3], "pools": [4, 4], "final_channels": 4, "link": "linear"}
+    linear = replace(config, "model", architecture="standard", settings=sizes)
+    with pytest.raises(ConfigError, match=r"standard may be negative.* the loss poisson is for those of 0"):
+        train(linear, tmp_path, device="cpu", threads=1, stop=lambda step: True)
+    linear = replace(linear, "loss", name="mse", terms=())
+    with pytest.raises(Interrupted):
+        train(linear, tmp_path, device="cpu", threads=1, stop=lambda step: True)
+
+
 @pytest.mark.parametrize("loss", ["poisson", "mse"])
 def test_targets_below_zero_are_refused_before_training(loss, config, tmp_path):
     shutil.copy(config.data.path, tmp_path / "data.h5")
