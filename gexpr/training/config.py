@@ -198,7 +198,7 @@ class L2Config:
     """Penalties ``coefficient * sum of w^2`` added to the loss, by kind of layer.
 
     ``attention`` is all weights of an attention module but its norms, ``recurrent`` those of LSTM and GRU
-    cells, ``other`` what is of no other kind. Biases only with ``bias``.
+    cells, ``other`` what is of no other kind. Biases only with ``bias``; positions' decays never.
     """
 
     conv: float = 0.0

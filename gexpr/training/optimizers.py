@@ -66,7 +66,10 @@ def freeze(
     check_parts("training.train_only", train_only or (), names)
     check_parts("training.freeze", frozen_parts or (), names)
     if not any(chosen(name, train_only, frozen_parts) for name in names):
-        raise ConfigError("training.freeze leaves no parameter to train; give it fewer names")
+        raise ConfigError(
+            f"training.freeze ({', '.join(frozen_parts or ())}) leaves no parameter to train; give it fewer "
+            "names"
+        )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and chosen(name, train_only, frozen_parts))
     frozen: list[nn.Module] = []
@@ -83,6 +86,11 @@ def freeze(
     return frozen
 
 
+def _is_decay(name: str) -> bool:
+    """Whether a parameter is how something falls with distance, for which 0 means nothing."""
+    return name.endswith(("decay", "decays"))
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Parameters with and without weight decay: biases, norms and positions' decays have none."""
     decayed: list[nn.Parameter] = []
@@ -90,7 +98,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        vector = parameter.ndim < 2 or name.rpartition(".")[2].endswith(("bias", "decay"))
+        vector = parameter.ndim < 2 or name.endswith("bias") or _is_decay(name)
         (plain if vector else decayed).append(parameter)
     groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": weight_decay}]
     groups.append({"params": plain, "weight_decay": 0.0})
@@ -160,16 +168,27 @@ def layer_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
 class L2Penalty:
     """``sum over parameters of coefficient * sum of w^2``, over what is trained.
 
-    A parameter whose own name has ``bias`` in it is one of the biases. ``active`` says whether there is
-    anything to add.
+    A parameter whose own name has ``bias`` in it is one of the biases. Positions' decays have no penalty.
+    ``active`` says whether there is anything to add.
+
+    Raises:
+        ConfigError: a coefficient for a kind of layer that the model does not have.
     """
 
     def __init__(self, model: nn.Module, config: L2Config) -> None:
         coefficients = config.coefficients()
+        kinds = dict.fromkeys(kind for _, _, kind in layer_kinds(model))
+        for kind, coefficient in coefficients.items():
+            if coefficient and kind not in kinds:
+                raise ConfigError(
+                    f"optimizer.l2.{kind} is {coefficient:g}, but the model has no such layers; its kinds "
+                    f"are: {', '.join(kinds)}"
+                )
         self._terms: dict[float, list[nn.Parameter]] = {}
         for name, parameter, kind in layer_kinds(model):
-            bias = "bias" in name.rpartition(".")[2]
-            if coefficients[kind] and parameter.requires_grad and (config.bias or not bias):
+            if not coefficients[kind] or not parameter.requires_grad or _is_decay(name):
+                continue
+            if config.bias or "bias" not in name.rpartition(".")[2]:
                 self._terms.setdefault(coefficients[kind], []).append(parameter)
         self.active = bool(self._terms)
 

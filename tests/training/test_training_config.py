@@ -258,6 +258,27 @@ def test_penalty_has_the_gradient_of_the_right_parameters(bias):
     assert not L2Penalty(model, L2Config()).active
 
 
+def test_a_penalty_on_layers_that_are_not_there_is_refused():
+    with pytest.raises(ConfigError, match=r"l2\.attention is 0\.1, but the model has no such .* are: dense$"):
+        L2Penalty(nn.Linear(2, 2), L2Config(dense=1.0, attention=0.1))
+
+
+@pytest.mark.parametrize("architecture", ["decay_attention", "exp_decay"])
+def test_decays_with_distance_are_not_drawn_to_zero(architecture):
+    settings = {"channels": [4], "kernels": [3], "pools": [4], "final_channels": 4, "heads": {"tracks": 1}}
+    settings |= {"context_length": 64, "target_length": 16}
+    settings |= {"learned": True} if architecture == "exp_decay" else {}
+    model = registry.build(architecture, settings)
+    kind = "attention" if architecture == "decay_attention" else "other"
+    decays = [each for name, each in model.named_parameters() if "decay" in name]
+    penalty = L2Penalty(model, L2Config(**{kind: 1.0, "dense": 1.0}, bias=True))
+    penalty().backward()
+    assert decays and all(each.grad is None for each in decays)
+    assert all(each.grad is not None for each in model.heads.parameters())
+    decayed = parameter_groups(model, 0.1)[0]["params"]
+    assert not any(each is decay for each in decayed for decay in decays)
+
+
 def test_kinds_of_layers_of_enformer():
     settings = {
         "channels": 24,
