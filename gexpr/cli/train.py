@@ -124,7 +124,7 @@ def command(
     if folder is None and settings.output.folder:
         number = settings.training.fold
         suffix = "" if number is None else f"-fold{number.partition('/')[0]}"
-        folder = Path(settings.output.folder + suffix)
+        folder = Path(f"{Path(settings.output.folder)}{suffix}")
     if folder is None:
         raise ConfigError("no run folder: give --output DIR, or output.folder in the configuration")
     from gexpr.training import train

@@ -438,7 +438,7 @@ def test_folds_of_a_prepared_dataset_validate_every_bin_once(motif_dataset):
 
 
 def test_the_command_names_the_folder_of_a_fold(table, tmp_path, monkeypatch):
-    config = configuration(table_data(table), 5, output={"folder": "runs"}, loss={"name": "mse"})
+    config = configuration(table_data(table), 5, output={"folder": "runs/"}, loss={"name": "mse"})
     content = dataclasses.replace(config).to_dict()
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.chdir(tmp_path)
