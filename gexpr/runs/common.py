@@ -124,7 +124,11 @@ class BatchSizes:
 
     def add(self, part: Part) -> None:
         """Take note of a part."""
-        self._used.add(int(part.about.get(BATCH_SIZE, self._planned)))
+        self.note(int(part.about.get(BATCH_SIZE, self._planned)))
+
+    def note(self, size: int) -> None:
+        """Take note of a batch size that was used."""
+        self._used.add(size)
 
     def attributes(self) -> dict[str, str]:
         """An attribute for the output, if any part was not made with the planned size."""
