@@ -17,6 +17,7 @@ calico/basenji manuscripts/genome_research2018/params.txt.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,17 @@ from gexpr.models.convolutions import (
 from gexpr.models.layers import ACTIVATIONS, LINKS
 
 FORMS = ("residual", "dense")
+
+REPLACED = (
+    "stem_channels",
+    "stem_kernel",
+    "tower_channels",
+    "tower_start",
+    "tower_growth",
+    "tower_kernel",
+    "num_downsamples",
+)
+"""Settings in whose place the ``dense`` form has ``channels``, ``kernels`` and ``pools``."""
 
 BASENJI_2018: dict[str, Any] = {
     "form": "dense",
@@ -96,7 +108,7 @@ class BasenjiConfig(ModelConfig):
         activation: approximation of GELU: ``sigmoid``, with which the published models were trained, or
             ``tanh``, which the program has used later; or ``relu``, that of 2018.
         link: from a head's linear outputs to predictions: ``softplus``, ``exp_linear`` (x + 1 above zero,
-            e^x below), that of 2018, or ``exp``.
+            e^x below), that of 2018, ``exp``, or ``linear``, with which predictions may be negative.
     """
 
     context_length: int = 131_072
@@ -152,8 +164,12 @@ class BasenjiConfig(ModelConfig):
                 object.__setattr__(self, name, int_tuple(name, values, 1))
         if self.form == "dense":
             check_convolutions(*self._dense_trunk)
-            if self.tower_channels is not None:
-                raise ConfigError(f"tower_channels is {self.tower_channels!r}; form dense has channels")
+            for item in dataclasses.fields(self):
+                if item.name in REPLACED and getattr(self, item.name) != item.default:
+                    raise ConfigError(
+                        f"{item.name} is {getattr(self, item.name)!r} and form is dense, which has channels, "
+                        "kernels and pools instead; remove it"
+                    )
         if self.tower_channels is not None:
             object.__setattr__(self, "tower_channels", int_tuple("tower_channels", self.tower_channels, 1))
             if len(self.tower_widths) != self.num_downsamples - 1:

@@ -140,7 +140,7 @@ class ConvolutionConfig(ModelConfig):
         activation: before every convolution and the heads: ``relu``, or ``sigmoid`` or ``tanh``, two
             approximations of GELU.
         link: from a head's linear outputs to predictions: ``exp_linear`` (x + 1 above zero, e^x below),
-            ``softplus`` or ``exp``.
+            ``softplus``, ``exp``, or ``linear``, with which predictions may be negative.
     """
 
     context_length: int = 131_072

@@ -13,8 +13,8 @@ without values and without division by the root of the width. ``decay`` says wha
 
 with decays a, r, l >= 0 learned by every head, per bin, and s half of the window's bins (512 as published).
 One exponential of equation 7 exceeds 1 where t lies more than s from j, but the other is less there: f is at
-most 1. It is computed as exp(min(r (t - j - s), l (j - t - s))), which cannot overflow. A head with l > r
-looks to the left, where its f is largest, s bins away; one with r > l to the right.
+most 1. It is computed as exp(min(r (t - j - s), l (j - t - s))), which cannot overflow. f is largest at t - j =
+s (r - l) / (r + l): a head with l > r looks to the left, at most s bins away; one with r > l to the right.
 
 The contexts of a layer's heads lie beside its input, and a further layer works on both. Scores are computed
 for blocks of bins, in float32 at least, so that memory grows linearly with the window.
@@ -83,9 +83,13 @@ class DecayAttentionConfig(ConvolutionConfig):
         check_flag("own_bin", self.own_bin)
         check_flag("relu_scores", self.relu_scores)
         check_int("shift", self.shift, minimum=0, optional=True)
+        if self.shift is not None and self.decay != "two_sided":
+            raise ConfigError(f"shift is {self.shift} and decay is {self.decay}; only two_sided has a shift")
+        if self.decay == "none" and self.decay_form != "log":
+            raise ConfigError(f"decay_form is {self.decay_form} and decay is none; there are no decays")
         super().__post_init__()
         if self.shift is not None and self.shift > self.bins:
-            raise ConfigError(f"shift is {self.shift}; the window has {self.bins} bins")
+            raise ConfigError(f"shift is {self.shift}; it must be at most {self.bins}, the window's bins")
 
     @property
     def bins(self) -> int:

@@ -187,7 +187,8 @@ def test_convolutions_belong_to_the_dense_form(setting: str) -> None:
         registry.config_from_dict("basenji", without)
     with pytest.raises(ConfigError, match=f"{setting} is .* and form is residual"):
         registry.config_from_dict("basenji", {setting: [2]})
-    with pytest.raises(ConfigError, match="tower_channels"):
-        registry.config_from_dict("basenji", {**DENSE, "tower_channels": [8, 9]})
+    for name, value in (("tower_channels", [8, 9]), ("num_downsamples", 4), ("stem_kernel", 11)):
+        with pytest.raises(ConfigError, match=f"{name} is .* and form is dense"):
+            registry.config_from_dict("basenji", {**DENSE, name: value})
     with pytest.raises(ConfigError, match="form"):
         registry.config_from_dict("basenji", {**DENSE, "form": "2018"})

@@ -246,3 +246,18 @@ def test_memory_grows_linearly(train: bool, monkeypatch: pytest.MonkeyPatch) -> 
 def test_bad_settings_are_refused_by_name(setting: str, value: object) -> None:
     with pytest.raises(ConfigError, match=setting):
         config(**{setting: value})
+
+
+def test_settings_without_effect_are_refused() -> None:
+    with pytest.raises(ConfigError, match="shift is 7 and decay is exponential; only two_sided has a shift"):
+        config(decay="exponential", shift=7)
+    with pytest.raises(ConfigError, match="decay_form is clipped and decay is none"):
+        config(decay="none", decay_form="clipped")
+
+
+@pytest.mark.parametrize(("right", "left", "place"), [(0.3, 0.1, 6), (0.1, 0.3, -6), (0.2, 0.2, 0)])
+def test_where_a_two_sided_decay_is_largest(right: float, left: float, place: int) -> None:
+    module = layer(heads=1, decay="two_sided", shift=12)
+    module.decay.data.copy_(torch.tensor([[right], [left]]).log())
+    f = module.factors(50, 51, 100, torch.zeros((), dtype=torch.float64))
+    assert f is not None and int(f[0, 0].argmax()) - 50 == place
