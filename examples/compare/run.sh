@@ -100,10 +100,12 @@ human)
     run human_dhs human_dhs
     for name in sparse_enformer enformer basenji; do
         run "human_$name" "human_$name"
+    done
+    for name in sparse_enformer enformer; do # whose trunk is that of human_dhs; Basenji's has other layers
         run "human_$name" "human_${name}_dhs" --init runs/human_dhs/checkpoint --set 'training.init_only=[stem, tower]'
     done
     python "$here/asb.py" vcf "$data" -o asb.vcf
-    for name in human_{sparse_enformer,enformer,basenji}{,_dhs}; do
+    for name in human_{sparse_enformer,enformer}{,_dhs} human_basenji; do
         [ -f "evaluations/$name/metrics.tsv" ] || gexpr evaluate --force -c "runs/$name/checkpoint" -d human -o "evaluations/$name"
         gexpr score-variants asb.vcf -f "$data/human/windows.fa.gz" -c "runs/$name/checkpoint" \
             -t assay:CAGE,assay:DNASE --mask center:500 -o "asb_$name.h5" --force
