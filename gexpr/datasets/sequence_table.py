@@ -18,7 +18,7 @@ from gexpr.datasets.folds import Fold, deal
 from gexpr.datasets.windowed import Batch, Draws, file_digest
 from gexpr.errors import ConfigError, InputError, require, shown, shown_name
 from gexpr.genome.codes import encode
-from gexpr.genome.compressed import read_lines
+from gexpr.genome.compressed import MAX_LINE, read_lines
 from gexpr.results import Track, affine_transform
 
 SIDES = ("left", "right", "both", "none")
@@ -26,6 +26,8 @@ TARGETS = ("raw", "standardized", "affine")
 MISSING = ("error", "drop")
 _EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "None", "null", "."})
 _BLOCK = 1 << 16
+# A cell may be as long as a line; by default csv refuses 128 KiB.
+csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
 _OTHER = re.compile(r"[^ACGTNRYSWKMBDHVacgtnryswkmbdhv]")
 
 
@@ -57,8 +59,9 @@ class Construct(NamedTuple):
         name, side = ("pad", self.pad) if size < length else ("crop", self.crop)
         if side == "none":
             raise ValueError(
-                f"{size} bases, the model's input has {length}; say with data.{name} (left, right or both) "
-                f"where bases are {'added' if size < length else 'cut off'}"
+                f"{size} bases, the model's input has {length}; say with data.{name} (gexpr evaluate: "
+                f"--table {name}=...) left, right or both where bases are "
+                f"{'added' if size < length else 'cut off'}"
             )
         surplus = size - length
         if name == "pad":
@@ -88,7 +91,8 @@ def read_columns(
     """Read columns of a table by name; those of ``optional`` only where they exist.
 
     Raises:
-        InputError: the file is missing or damaged, a column is missing, or a line has too many or too few.
+        InputError: the file is missing or damaged, a column is missing, twice there or nested, or a line has
+            too many or too few.
         MissingDependencyError: Parquet without pyarrow.
     """
     if table_kind(path) == "parquet":
@@ -98,16 +102,16 @@ def read_columns(
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         raise InputError("the table is empty; its first line names the columns", path=path)
-    header = _cells(first[1].removeprefix("\ufeff"), separator)
+    header = _cells(first[1], separator, path, first[0])
     places = _places(header, wanted, optional, path, first[0])
     values: dict[str, list[Any]] = {name: [] for name in places}
     chosen = [(values[name].append, place) for name, place in places.items()]
     numbers = []
-    for number, line in lines:
-        text = line.rstrip("\r\n")
-        if not text.strip():
+    for number, text in lines:
+        # Cells that are all empty are a row.
+        if not text.strip() and separator not in text:
             continue
-        cells = text.split(separator) if '"' not in text else _cells(text, separator)
+        cells = text.split(separator) if '"' not in text else _cells(text, separator, path, number)
         if len(cells) != len(header):
             raise InputError(f"has {len(cells)} columns, the header {len(header)}", path=path, line=number)
         for append, place in chosen:
@@ -116,8 +120,16 @@ def read_columns(
     return Columns(values, numbers)
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
+def _cells(text: str, separator: str, path: str | os.PathLike[str], line: int) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise InputError(
+            f"cannot be divided into cells: {error}; quotes must be closed on the same line, and lines must "
+            "end as on Unix or Windows",
+            path=path,
+            line=line,
+        ) from None
 
 
 def _places(
@@ -134,18 +146,38 @@ def _places(
                 path=path,
                 line=line,
             )
-    return {name: header.index(name) for name in dict.fromkeys((*wanted, *optional)) if name in header}
+    found = [name for name in dict.fromkeys((*wanted, *optional)) if name in header]
+    for name in found:
+        if header.count(name) > 1:
+            raise InputError(
+                f"has {header.count(name)} columns {shown(name)}; rename all but the one that counts",
+                path=path,
+                line=line,
+            )
+    return {name: header.index(name) for name in found}
 
 
 def _read_parquet(path: str | os.PathLike[str], wanted: Sequence[str], optional: Sequence[str]) -> Columns:
     parquet = require("pyarrow.parquet", "parquet")
+    arrow = require("pyarrow", "parquet")
     try:
         file = parquet.ParquetFile(os.fspath(path))
         places = _places(file.schema_arrow.names, wanted, optional, path, None)
+        for name in places:
+            kind = file.schema_arrow.field(name).type
+            if arrow.types.is_nested(kind) or "binary" in str(kind):
+                raise InputError(
+                    f"the column {shown(name)} holds {kind}; it must hold texts or numbers", path=path
+                )
         table = file.read(columns=list(places))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, arrow.ArrowException) as error:
         raise InputError(f"cannot be read as Parquet: {error}", path=path) from error
     return Columns({name: table.column(name).to_pylist() for name in places}, [0] * table.num_rows)
+
+
+def _names(values: Sequence[Any]) -> np.ndarray:
+    """Splits or clusters of rows as texts without blanks around them; objects (rows,)."""
+    return np.array(["" if value is None else str(value).strip() for value in values], dtype=object)
 
 
 class SequenceTable:
@@ -205,6 +237,15 @@ class SequenceTable:
                 raise ConfigError(f"{name} of the table is {value!r}; allowed: {', '.join(known)}")
         if not value_columns:
             raise ConfigError(f"{path}: name the columns with measured values (data.value_columns)")
+        for name in value_columns:
+            if list(value_columns).count(name) > 1:
+                raise ConfigError(f"{path}: the column {shown(name)} is named twice in data.value_columns")
+        if construct.length is not None and construct.length < 1:
+            raise ConfigError(f"length of the table is {construct.length}; it must be 1 or more")
+        for name, text in (("prefix", construct.prefix), ("suffix", construct.suffix)):
+            letter = _OTHER.search(text)
+            if letter is not None:
+                raise ConfigError(f"{name} of the table has {shown(letter[0])}, which is no base")
         split, cluster = split_column or "split", [cluster_column] if cluster_column else []
         separate = None
         if split_file is not None:
@@ -219,7 +260,8 @@ class SequenceTable:
         sequence = sequence_column or next((n for n in ("sequence", "seq") if n in content.values), None)
         if sequence is None:
             raise InputError(
-                "has no column 'sequence' or 'seq'; name the one with the sequences (data.sequence_column)",
+                "has no column 'sequence' or 'seq'; name the one with the sequences (data.sequence_column, "
+                "gexpr evaluate: --table sequence_column=...)",
                 path=path,
             )
         self._sequences: list[Any] = content.values[sequence]
@@ -235,17 +277,24 @@ class SequenceTable:
         joined = dict(content.values)
         if separate is not None:
             joined.update(self._joined(separate, split_file))
-        self.splits = np.array(joined[split], dtype=object) if split in joined else None
-        self.clusters = np.array(joined[cluster[0]], dtype=object) if cluster else None
+        self.splits = _names(joined[split]) if split in joined else None
+        self.clusters = _names(joined[cluster[0]]) if cluster else None
         lacking = np.isnan(self.values).any(axis=1)
         if lacking.any():
             if missing != "drop":
                 row = int(np.flatnonzero(lacking)[0])
                 name = self.names[int(np.flatnonzero(np.isnan(self.values[row]))[0])]
-                raise self._error(
-                    row, f"the value of {name} is missing; data.missing: drop leaves out such rows"
+                raise self.error(
+                    row,
+                    f"the value of {name} is missing; data.missing: drop (gexpr evaluate: --table "
+                    "missing=drop) leaves out such rows",
                 )
+            if lacking.all():
+                raise InputError("no row has all its values, so none is left", path=path)
             self._keep(~lacking)
+        if self.clusters is not None and not all(self.clusters):
+            row = int(self.rows[list(self.clusters).index("")])
+            raise self.error(row, f"no cluster in the column {cluster[0]}; give each row one")
         self.length = self._common_length()
         digest = hashlib.sha256()
         for file in (self.path, split_file):
@@ -261,7 +310,8 @@ class SequenceTable:
         """Number of values of a row."""
         return len(self.names)
 
-    def _error(self, row: int, message: str) -> InputError:
+    def error(self, row: int, message: str) -> InputError:
+        """What is wrong with a row of the file, with its line."""
         line = self._lines[row]
         if line:
             return InputError(message, path=self.path, line=line)
@@ -280,9 +330,9 @@ class SequenceTable:
             try:
                 value = math.nan if empty else float(text)
             except (ValueError, TypeError):
-                raise self._error(row, f"the value of {name} is {shown(text)}, not a number") from None
+                raise self.error(row, f"the value of {name} is {shown(text)}, not a number") from None
             if math.isinf(value):
-                raise self._error(row, f"the value of {name} is infinite")
+                raise self.error(row, f"the value of {name} is infinite")
             values[row] = value
         return values
 
@@ -318,7 +368,7 @@ class SequenceTable:
         for row in self.rows.tolist():
             size = len(self._text(row)) + fixed
             if size != first:
-                raise self._error(
+                raise self.error(
                     row,
                     f"{size} bases, the rows before have {first}; give data.length with data.pad or "
                     "data.crop",
@@ -327,8 +377,10 @@ class SequenceTable:
 
     def _text(self, row: int) -> str:
         text = self._sequences[row]
-        if not isinstance(text, str) or not text:
-            raise self._error(row, "the sequence is missing")
+        if text is None or text == "":
+            raise self.error(row, "the sequence is missing")
+        if not isinstance(text, str):
+            raise self.error(row, f"the sequence is {shown(text)}, which is no text")
         return text
 
     def codes(self, margin: int = 0) -> np.ndarray:
@@ -346,7 +398,7 @@ class SequenceTable:
                 for row in block:
                     letter = _OTHER.search(self._input(row, margin, width))
                     if letter is not None:
-                        raise self._error(row, f"the sequence has {shown(letter[0])}, which is no base")
+                        raise self.error(row, f"the sequence has {shown(letter[0])}, which is no base")
             codes[first : first + len(block)] = encode(text).reshape(len(block), width)
         return codes
 
@@ -355,7 +407,7 @@ class SequenceTable:
         try:
             start = self.construct.span(len(whole), self.length) - margin
         except ValueError as error:
-            raise self._error(row, str(error)) from None
+            raise self.error(row, str(error)) from None
         if start == 0 and len(whole) == width:
             return whole
         low, high = max(start, 0), max(min(start + width, len(whole)), 0)
@@ -371,12 +423,13 @@ class SequenceTable:
             return np.arange(len(self))
         if self.splits is None:
             raise InputError(
-                "says of no row which split it belongs to; give data.split_column or data.split_file",
+                "says of no row which split it belongs to; give data.split_column or data.split_file (gexpr "
+                "evaluate: --table split_column=..., or --split all)",
                 path=self.path,
             )
         found = np.flatnonzero(self.splits == split)
         if not len(found):
-            names = [shown_name(name) for name in sorted({str(name) for name in self.splits})[:20]]
+            names = [shown_name(name) for name in sorted(set(self.splits))[:20]]
             raise InputError(f"no row of split {split!r}; there are: {', '.join(names)}", path=self.path)
         return found
 
@@ -434,7 +487,16 @@ class TableWindows:
         self._margin = margin
         self._codes = table.codes(margin)
         self.scale, self.shift = self._constants(targets, scale, shift, table.values[self._rows[train]])
-        self._targets = (table.values * self.scale + self.shift).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._targets = (table.values * self.scale + self.shift).astype(np.float32)
+        for row in self._rows.values():
+            large = np.argwhere(~np.isfinite(self._targets[row]))
+            if len(large):
+                place, column = row[large[0, 0]], large[0, 1]
+                raise table.error(
+                    int(table.rows[place]),
+                    f"the value of {table.names[column]} makes a target too large for float32",
+                )
         raw = targets == "raw"
         self.tracks = [
             track if raw else track._replace(scale=float(scale), transform=affine_transform(float(shift)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gexpr.datasets import Construct, SequenceTable
+from gexpr.datasets import Construct, SequenceTable, TableWindows
 from gexpr.datasets.sequence_table import read_columns, table_kind
 from gexpr.errors import ConfigError, InputError
 from gexpr.genome.codes import decode
@@ -142,12 +142,73 @@ def test_missing_values_are_told_or_dropped(tmp_path):
         ("dna\tv\nACGT\t1\n", "no column 'sequence' or 'seq'"),
         ("seq\tw\nACGT\t1\n", "has no column 'v'; it has: seq, w"),
         ("seq\tv\n", "the table has no rows"),
+        ("seq\tv\tv\nACGT\t1\t2\n", "line 1: has 2 columns 'v'; rename"),
+        ("seq\tv\nACGT\t1\n\t\n", "line 3: the value of v is missing"),
+        ('seq\tv\nACGT\t"1\n2"\n', "line 2: cannot be divided into cells: .*quotes must be closed"),
+        ("seq\tv\rACGT\t1\r", "line 1: cannot be divided into cells"),
     ],
 )
 def test_bad_tables(content, message, tmp_path):
     path = write(tmp_path / "t.tsv", content)
     with pytest.raises(InputError, match=message):
         SequenceTable(path, ["v"]).codes()
+
+
+def test_a_cell_may_be_as_long_as_a_line(tmp_path):
+    path = write(tmp_path / "t.csv", f'seq,v\n"{"ACGT" * 50_000}",1\n')
+    assert SequenceTable(path, ["v"]).length == 200_000
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"seq": ["ACGT"], "v": [[1.0]]}, "the column 'v' holds list"),
+        ({"seq": [b"ACGT"], "v": [1.0]}, "the column 'seq' holds binary"),
+        ({"seq": [4], "v": [1.0]}, "row 0: the sequence is 4, which is no text"),
+        ({"seq": ["ACGT", None], "v": [1.0, 2.0]}, "row 1: the sequence is missing"),
+        ({"seq": ["ACGT"], "v": [None]}, "row 0: the value of v is missing"),
+    ],
+)
+def test_columns_of_parquet_that_do_not_fit(columns, message, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=message):
+        SequenceTable(tmp_path / "t.parquet", ["v"]).codes()
+
+
+def test_a_column_twice_in_parquet_and_splits_that_are_numbers(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "t.parquet"
+    values = [arrow.array(["ACGT"]), arrow.array([1.0]), arrow.array([2.0])]
+    parquet.write_table(arrow.Table.from_arrays(values, names=["seq", "v", "v"]), path)
+    with pytest.raises(InputError, match="has 2 columns 'v'"):
+        SequenceTable(path, ["v"])
+    parquet.write_table(arrow.table({"seq": ["ACGT", "AAAA"], "v": [1.0, 2.0], "split": [0, 1]}), path)
+    assert SequenceTable(path, ["v"]).rows_of("1").tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"missing": "drop"}, "no row has all its values"),
+        ({"construct": Construct(0)}, "length of the table is 0"),
+        ({"construct": Construct(4, prefix="A!")}, "prefix of the table has '!'"),
+        ({"cluster_column": "c"}, "line 2: no cluster in the column c"),
+    ],
+)
+def test_settings_that_do_not_fit(changes, message, tmp_path):
+    value = "" if "missing" in changes else "1"
+    path = write(tmp_path / "t.tsv", f"seq\tv\tc\nACGT\t{value}\t\n")
+    with pytest.raises((ConfigError, InputError), match=message):
+        SequenceTable(path, ["v"], **changes)
+
+
+def test_targets_beyond_32_bits(tmp_path):
+    path = write(tmp_path / "t.tsv", "seq\tv\tsplit\nACGT\t\ttrain\nACGT\t1\ttrain\nCCCC\t-1e39\tvalid\n")
+    with pytest.raises(InputError, match="line 4: the value of v makes a target too large"):
+        TableWindows(SequenceTable(path, ["v"], missing="drop"))
 
 
 def test_a_table_needs_values_and_a_file(tmp_path):
