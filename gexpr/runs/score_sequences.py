@@ -21,7 +21,14 @@ from gexpr.datasets.sequence_table import Construct
 from gexpr.errors import CheckpointError, ConfigError, GexprError, InputError, shown, shown_name
 from gexpr.genome.codes import UNKNOWN, encode
 from gexpr.results import Track
-from gexpr.runs.common import ModelOptions, count, describe_predictor, input_files, open_predictor
+from gexpr.runs.common import (
+    BatchSizes,
+    ModelOptions,
+    count,
+    describe_predictor,
+    input_files,
+    open_predictor,
+)
 from gexpr.runs.sequence_rows import DEFAULT_COLUMNS, Columns, Rows, read_rows
 from gexpr.scoring.definitions import STATISTICS, canonical_statistic
 from gexpr.scoring.predictor import Predictor
@@ -35,7 +42,7 @@ SIDES = ("none", "left", "right", "both")
 DEFAULT_STATISTICS = ("SAD", "logFC")
 """What is computed of pairs unless something is asked for: as much of it as all tracks allow."""
 
-_BASES = re.compile(r"[ACGTNRYSWKMBDHV]*", re.IGNORECASE)
+_BASES = re.compile(r"[ACGTNRYSWKMBDHV]*", re.IGNORECASE | re.ASCII)
 _MOST_ROWS = 4096
 _BLOCK_NUMBERS = 1 << 24
 """Predictions that a block of rows holds, at most."""
@@ -92,6 +99,9 @@ class SequenceOptions:
             check_bases(name, getattr(self, name) or "")
         if self.statistics is not None:
             names = tuple(canonical_statistic(name) for name in self.statistics)
+            for name in names:
+                if names.count(name) > 1:
+                    raise ConfigError(f"the statistic {name} is given twice")
             object.__setattr__(self, "statistics", names)
 
 
@@ -198,6 +208,9 @@ def score_sequences(path: str, output: str, options: SequenceOptions) -> Sequenc
     # Before anything that takes long, and so that the first file at fault is named.
     with AtomicOutput(output, force=options.force) as claimed:
         rows = read_rows(path, options.second, options.pairs, options.columns)
+        if not rows.ids:
+            place = "standard input" if rows.label == "-" else rows.label
+            logs.warning(f"{place} holds no sequence; the output will be empty")
         predictor = open_predictor(options.model)
         ends = ("", "") if None not in (options.prefix, options.suffix) else construct_of(options.model)
         frame = Frame(
@@ -218,6 +231,7 @@ def score_sequences(path: str, output: str, options: SequenceOptions) -> Sequenc
             {**describe_predictor(options.model, predictor), **job.attributes},
             {name: STATISTICS[name].formula for name in job.statistics},
         )
+        sizes = BatchSizes(predictor.batch_size)
         writer = open_writer(claimed, format, schema)
         try:
             with logs.progress("scoring", len(rows.ids), "rows") as bar:
@@ -225,7 +239,9 @@ def score_sequences(path: str, output: str, options: SequenceOptions) -> Sequenc
                     ids = rows.ids[low : low + job.block_rows]
                     statuses, values = job.block(low)
                     writer.write(ids, statuses, values)
+                    sizes.note(predictor.used_batch_size)
                     bar.advance(len(ids))
+            writer.annotate(sizes.attributes())
             writer.commit()
         except BaseException:
             writer.discard()

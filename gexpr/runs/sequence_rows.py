@@ -114,7 +114,7 @@ def _one_file(path: str, place: str, columns: Columns) -> Rows:
         )
     sequences = [[_text(each) for each in content.values[name]] for name in wanted]
     return Rows(
-        _ids(content.values, columns.id, len(sequences[0])),
+        _ids(content.values, columns.id, len(sequences[0]), path),
         sequences[0],
         sequences[1] if len(sequences) > 1 else None,
         content.lines,
@@ -162,7 +162,7 @@ def _named(path: str, records: list[Record], pairs: str, columns: Columns) -> Ro
     names = [[_text(each) for each in content.values[name]] for name in (reference, alternate)]
     found = [[known[name].sequence if name in known else None for name in column] for column in names]
     if columns.id or "id" in content.values:
-        labels = _ids(content.values, columns.id, len(names[0]))
+        labels = _ids(content.values, columns.id, len(names[0]), pairs)
     else:
         labels = names[1]
     return Rows(labels, found[0], found[1], content.lines, pairs)
@@ -172,9 +172,16 @@ def _records(path: str) -> list[Record]:
     return list(read_records(path))
 
 
-def _ids(values: dict[str, list[Any]], name: str | None, rows: int) -> list[str]:
+def _ids(values: dict[str, list[Any]], name: str | None, rows: int, path: str) -> list[str]:
     column = values.get(name or "id")
-    return [str(row) for row in range(rows)] if column is None else [_text(each) for each in column]
+    if column is None:
+        return [str(row) for row in range(rows)]
+    names = [_text(each) for each in column]
+    for row, text in enumerate(names):
+        # Text files are refused for it; HDF5 cannot hold it.
+        if "\0" in text:
+            raise InputError(f"row {row}: a NUL byte in the column {name or 'id'}; remove it", path=path)
+    return names
 
 
 def _text(value: Any) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gexpr.errors import GexprError, require
 from gexpr.results import Variant
 from gexpr.writers.gene_scores import COLUMNS, FORMAT_NAME, FORMAT_VERSION, GeneBlock, GeneName
 from gexpr.writers.hdf5 import Attribute
-from gexpr.writers.output import AtomicOutput, as_dtype, utf8
-from gexpr.writers.parquet import GROUP_ROWS, WholeWrites, clean
+from gexpr.writers.output import AtomicOutput, as_dtype
+from gexpr.writers.parquet import GROUP_ROWS, ParquetOutput, clean
 from gexpr.writers.scores import ScoreSchema
 
 _FEW = frozenset({"chrom", "gene_strand", "track_id", "track_label", "statistic"})
@@ -37,11 +36,7 @@ class GeneScoresParquetWriter:
     """
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
-        if output.is_stream:
-            raise GexprError(f"cannot write {output.path}: Parquet needs a regular file; use --format tsv")
-        self._arrow: Any = require("pyarrow", "parquet")
-        parquet: Any = require("pyarrow.parquet", "parquet")
-        self._output = output
+        self._file = ParquetOutput(output)
         self._schema = schema
         self._width = len(schema.tracks) * len(schema.statistics)
         self._group = max(1, GROUP_ROWS // max(self._width, 1))
@@ -49,19 +44,7 @@ class GeneScoresParquetWriter:
         self._genes: list[GeneName] = []
         # Rows of coverage, distance and then the scores of all statistics and tracks.
         self._tables: list[NDArray[np.float64]] = []
-        self._file = WholeWrites(output)
-        self._writer: Any = parquet.ParquetWriter(
-            self._file,
-            self._arrow_schema(),
-            version="2.6",
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=[name for name in COLUMNS if name != "score"],
-            write_statistics=[name for name in COLUMNS if name != "score"],
-        )
-
-    def _arrow_schema(self) -> Any:
-        arrow = self._arrow
+        arrow = self._file.arrow
         text, few = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
         columns = [
             (name, getattr(arrow, _NUMBERS[name])() if name in _NUMBERS else few if name in _FEW else text)
@@ -70,11 +53,14 @@ class GeneScoresParquetWriter:
         attributes: dict[str, Attribute] = {
             "format": FORMAT_NAME,
             "format_version": FORMAT_VERSION,
-            **self._schema.attributes,
-            **{f"definition {name}": each for name, each in self._schema.definitions.items()},
+            **schema.attributes,
+            **{f"definition {name}": each for name, each in schema.definitions.items()},
         }
-        return arrow.schema(
-            columns, metadata={name: utf8(str(attributes[name])) for name in sorted(attributes)}
+        self._file.open(
+            columns,
+            attributes,
+            use_dictionary=[name for name in COLUMNS if name != "score"],
+            write_statistics=[name for name in COLUMNS if name != "score"],
         )
 
     def write(self, variants: Sequence[Variant], block: GeneBlock) -> None:
@@ -95,7 +81,7 @@ class GeneScoresParquetWriter:
             self._tables = [table[whole:].copy()]
 
     def _write_group(self, low: int, high: int, table: NDArray[np.float64]) -> None:
-        arrow = self._arrow
+        arrow = self._file.arrow
         variants, genes = self._variants[low:high], self._genes[low:high]
         coverage, distance, scores = table[low:high, 0], table[low:high, 1], table[low:high, 2:]
         row, cell = np.nonzero(~np.isnan(scores))
@@ -127,41 +113,24 @@ class GeneScoresParquetWriter:
             "statistic": text("statistic", self._schema.statistics, statistic),
             "score": arrow.array(scores[row, cell].astype(np.float32)),
         }
-        arrays = [columns[name] for name in COLUMNS]
-        try:
-            whole = arrow.Table.from_arrays(arrays, schema=self._writer.schema)
-            self._writer.write_table(whole, len(row) or 1)
-        except OSError as error:
-            raise self._output.failure(self._file.error or error) from error
+        self._file.write([columns[name] for name in COLUMNS], len(row) or 1)
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """Add metadata of the whole file, beside those of the schema."""
-        if attributes:
-            self._writer.add_key_value_metadata(
-                {name: utf8(str(attributes[name])) for name in sorted(attributes)}
-            )
+        self._file.annotate(attributes)
 
     def finish(self) -> None:
         """Complete the file and bring it to the disk."""
-        if self._writer.is_open:
-            if self._variants:
-                self._write_group(0, len(self._variants), np.concatenate(self._tables))
-                self._variants, self._genes, self._tables = [], [], []
-            try:
-                self._writer.close()
-            except OSError as error:
-                raise self._output.failure(self._file.error or error) from error
-        self._output.finish()
+        if self._variants and self._file.is_open:
+            self._write_group(0, len(self._variants), np.concatenate(self._tables))
+            self._variants, self._genes, self._tables = [], [], []
+        self._file.finish()
 
     def commit(self) -> None:
         """Finish the file and give it its name."""
         self.finish()
-        self._output.commit()
+        self._file.commit()
 
     def discard(self) -> None:
         """Remove an unfinished file."""
-        if self._writer.is_open:
-            # The library writes the end of a file that it closes, and closes what is thrown away.
-            self._file.muted = True
-            self._writer.close()
-        self._output.discard()
+        self._file.discard()

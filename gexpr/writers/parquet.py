@@ -32,6 +32,89 @@ def need_pyarrow() -> None:
     require("pyarrow.parquet", "parquet")
 
 
+class ParquetOutput:
+    """A Parquet file under an :class:`AtomicOutput`: what the Parquet outputs share.
+
+    Args:
+        output: the claimed output.
+
+    Attributes:
+        arrow: the module pyarrow.
+
+    Raises:
+        GexprError: the output is a stream, or later a write fails.
+        MissingDependencyError: pyarrow is not installed.
+    """
+
+    def __init__(self, output: AtomicOutput) -> None:
+        if output.is_stream:
+            raise GexprError(f"cannot write {output.path}: Parquet needs a regular file; use --format tsv")
+        self.arrow: Any = require("pyarrow", "parquet")
+        self._parquet: Any = require("pyarrow.parquet", "parquet")
+        self._output = output
+        self._file = WholeWrites(output)
+        self._writer: Any = None
+
+    def open(
+        self, columns: Sequence[tuple[str, Any]], attributes: Mapping[str, Attribute], **settings: Any
+    ) -> None:
+        """Begin the file.
+
+        Args:
+            columns: names and types of pyarrow.
+            attributes: metadata of the whole file.
+            settings: of pyarrow's ParquetWriter.
+        """
+        self._writer = self._parquet.ParquetWriter(
+            self._file,
+            self.arrow.schema(columns, metadata=_metadata(attributes)),
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            **settings,
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether rows can be written."""
+        return self._writer is not None and bool(self._writer.is_open)
+
+    def write(self, arrays: Sequence[Any], group_rows: int | None = None) -> None:
+        """Write rows: an array for each column; ``group_rows`` as of pyarrow."""
+        try:
+            table = self.arrow.Table.from_arrays(list(arrays), schema=self._writer.schema)
+            self._writer.write_table(table, group_rows)
+        except OSError as error:
+            raise self._output.failure(self._file.error or error) from error
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add metadata of the whole file, beside those of the beginning."""
+        if attributes:
+            self._writer.add_key_value_metadata(_metadata(attributes))
+
+    def finish(self) -> None:
+        """Complete the file and bring it to the disk."""
+        if self.is_open:
+            try:
+                self._writer.close()
+            except OSError as error:
+                raise self._output.failure(self._file.error or error) from error
+        self._output.finish()
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        self.finish()
+        self._output.commit()
+
+    def discard(self) -> None:
+        """Remove an unfinished file; safe to call at any time."""
+        if self.is_open:
+            # The library writes the end of a file that it closes, and closes what is thrown away.
+            self._file.muted = True
+            self._writer.close()
+        self._output.discard()
+
+
 class ScoresParquetWriter:
     """Parquet; see docs/output-files.md.
 
@@ -48,52 +131,43 @@ class ScoresParquetWriter:
     """
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
-        if output.is_stream:
-            raise GexprError(f"cannot write {output.path}: Parquet needs a regular file; use --format tsv")
-        self._arrow: Any = require("pyarrow", "parquet")
-        parquet: Any = require("pyarrow.parquet", "parquet")
-        self._output = output
+        self._file = ParquetOutput(output)
         self._schema = schema
         self._width = len(schema.tracks) * len(schema.statistics)
         self._group = max(1, GROUP_ROWS // max(self._width, 1))
         self._variants: list[Variant] = []
         self._tables: list[np.ndarray[Any, Any]] = []
         self._extra: dict[str, list[str | int | float]] = {name: [] for name in schema.columns}
-        self._file = WholeWrites(output)
-        self._writer: Any = parquet.ParquetWriter(
-            self._file,
-            self._arrow_schema(),
-            version="2.6",
-            compression="zstd",
-            compression_level=3,
+        few, numbers = self._types()
+        columns = [
+            ("chrom", few),
+            ("pos", numbers["int"]),
+            *((name, self._file.arrow.string()) for name in ("id", "ref", "alt")),
+            ("status", few),
+            *((name, numbers.get(kind, few)) for name, kind in schema.columns.items()),
+            *((name, few) for name in _OF_COLUMNS),
+            ("score", numbers["float"]),
+        ]
+        attributes: dict[str, Attribute] = {
+            "format": FORMAT_NAME,
+            "format_version": FORMAT_VERSION,
+            **({COLUMNS_ATTRIBUTE: ",".join(schema.columns)} if schema.columns else {}),
+            **schema.attributes,
+            **{f"definition {name}": text for name, text in schema.definitions.items()},
+        }
+        self._file.open(
+            columns,
+            attributes,
             # Scores seldom repeat; all else does.
             use_dictionary=["chrom", "pos", "id", "ref", "alt", "status", *schema.columns, *_OF_COLUMNS],
             write_statistics=["chrom", "pos", "status", *schema.columns, *_OF_COLUMNS],
         )
 
-    def _arrow_schema(self) -> Any:
-        arrow = self._arrow
+    def _types(self) -> tuple[Any, dict[str, Any]]:
+        """Types of texts of which there are few, and of numbers by their kind."""
+        arrow = self._file.arrow
         few = arrow.dictionary(arrow.int32(), arrow.string())
-        numbers = {"int": arrow.int64(), "float": arrow.float32()}
-        columns = [
-            ("chrom", few),
-            ("pos", arrow.int64()),
-            ("id", arrow.string()),
-            ("ref", arrow.string()),
-            ("alt", arrow.string()),
-            ("status", few),
-            *((name, numbers.get(kind, few)) for name, kind in self._schema.columns.items()),
-            *((name, few) for name in _OF_COLUMNS),
-            ("score", arrow.float32()),
-        ]
-        attributes: dict[str, Attribute] = {
-            "format": FORMAT_NAME,
-            "format_version": FORMAT_VERSION,
-            **({COLUMNS_ATTRIBUTE: ",".join(self._schema.columns)} if self._schema.columns else {}),
-            **self._schema.attributes,
-            **{f"definition {name}": text for name, text in self._schema.definitions.items()},
-        }
-        return arrow.schema(columns, metadata=_metadata(attributes))
+        return few, {"int": arrow.int64(), "float": arrow.float32()}
 
     def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
         """Add one block of rows."""
@@ -116,7 +190,7 @@ class ScoresParquetWriter:
             self._tables = [table[whole:].copy()]
 
     def _write_group(self, variants: Sequence[Variant], table: np.ndarray[Any, Any], rows: slice) -> None:
-        arrow = self._arrow
+        arrow = self._file.arrow
         row = np.repeat(np.arange(len(variants), dtype=np.int32), self._width)
         cell = np.tile(np.arange(self._width, dtype=np.int32), len(variants))
         statistic, track = np.divmod(cell, max(len(self._schema.tracks), 1))
@@ -150,41 +224,27 @@ class ScoresParquetWriter:
             few(list(self._schema.statistics), statistic),
             arrow.array(scores, mask=np.isnan(scores)),
         ]
-        group = arrow.Table.from_arrays(columns, schema=self._writer.schema)
-        try:
-            self._writer.write_table(group, max(len(row), 1))
-        except OSError as error:
-            raise self._output.failure(self._file.error or error) from error
+        self._file.write(columns, max(len(row), 1))
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """Add metadata of the whole file, beside those of the schema."""
-        if attributes:
-            self._writer.add_key_value_metadata(_metadata(attributes))
+        self._file.annotate(attributes)
 
     def finish(self) -> None:
         """Complete the file and bring it to the disk."""
-        if self._writer.is_open:
-            if self._variants:
-                self._write_group(self._variants, np.concatenate(self._tables), slice(None))
-                self._variants, self._tables = [], []
-            try:
-                self._writer.close()
-            except OSError as error:
-                raise self._output.failure(self._file.error or error) from error
-        self._output.finish()
+        if self._variants and self._file.is_open:
+            self._write_group(self._variants, np.concatenate(self._tables), slice(None))
+            self._variants, self._tables = [], []
+        self._file.finish()
 
     def commit(self) -> None:
         """Finish the file and give it its name."""
         self.finish()
-        self._output.commit()
+        self._file.commit()
 
     def discard(self) -> None:
         """Remove an unfinished file."""
-        if self._writer.is_open:
-            # The library writes the end of a file that it closes, and closes what is thrown away.
-            self._file.muted = True
-            self._writer.close()
-        self._output.discard()
+        self._file.discard()
 
 
 _OF_COLUMNS = ("track_id", "track_label", "statistic")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gexpr.errors import GexprError, require
 from gexpr.results import Track
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
-from gexpr.writers.output import AtomicOutput, utf8
-from gexpr.writers.parquet import WholeWrites, clean
+from gexpr.writers.output import AtomicOutput
+from gexpr.writers.parquet import ParquetOutput, clean
 from gexpr.writers.text import TextFile, numbers
 
 SUFFIXES = {
@@ -59,6 +58,10 @@ class SequenceWriter(Protocol):
         """Add one block: values are (rows, tracks) for each of the schema's."""
         ...
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes that are known only at the end; a format without attributes leaves them out."""
+        ...
+
     def commit(self) -> None:
         """Complete the file and give it its name."""
         ...
@@ -96,6 +99,9 @@ class SequencesTsvWriter:
         rows = zip(ids, statuses, tables, strict=True)
         self._file.lines(["\t".join((_cell(name), status, *numbers(row))) for name, status, row in rows])
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """TSV has no attributes."""
+
     def commit(self) -> None:
         """Complete the file and give it its name."""
         self._file.commit()
@@ -126,6 +132,10 @@ class SequencesHdf5Writer:
         tables = {name: values[name] for name in self._schema.values}
         self._hdf5.append_rows({"id": texts(ids), "status": texts(statuses), **tables})
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add attributes of the whole file."""
+        self._hdf5.attributes(attributes)
+
     def commit(self) -> None:
         """Complete the file and give it its name."""
         self._hdf5.commit()
@@ -139,53 +149,35 @@ class SequencesParquetWriter:
     """Parquet with the columns of the TSV, a row group for each block."""
 
     def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
-        if output.is_stream:
-            raise GexprError(f"cannot write {output.path}: Parquet needs a regular file; use --format tsv")
-        self._arrow: Any = require("pyarrow", "parquet")
-        parquet: Any = require("pyarrow.parquet", "parquet")
-        self._output = output
+        self._file = ParquetOutput(output)
         self._schema = schema
-        arrow = self._arrow
+        arrow = self._file.arrow
         attributes = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes}
         columns = [("id", arrow.string()), ("status", arrow.string())]
         columns += [(name, arrow.float32()) for name in clean(schema.columns)]
-        metadata = {name: utf8(str(attributes[name])) for name in sorted(attributes)}
-        self._file = WholeWrites(output)
-        self._writer: Any = parquet.ParquetWriter(
-            self._file,
-            arrow.schema(columns, metadata=metadata),
-            version="2.6",
-            compression="zstd",
-            compression_level=3,
-        )
+        self._file.open(columns, attributes)
 
     def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
         """Add one block of rows."""
-        arrow = self._arrow
+        arrow = self._file.arrow
         tables = np.concatenate([values[name] for name in self._schema.values], axis=1)
         arrays = [arrow.array(clean(texts), arrow.string()) for texts in (ids, statuses)]
         for column in tables.T:
             column = np.ascontiguousarray(column, dtype=np.float32)
             arrays.append(arrow.array(column, mask=np.isnan(column)))
-        try:
-            self._writer.write_table(arrow.Table.from_arrays(arrays, schema=self._writer.schema))
-        except OSError as error:
-            raise self._output.failure(self._file.error or error) from error
+        self._file.write(arrays)
+
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add metadata of the whole file."""
+        self._file.annotate(attributes)
 
     def commit(self) -> None:
         """Complete the file and give it its name."""
-        try:
-            self._writer.close()
-        except OSError as error:
-            raise self._output.failure(self._file.error or error) from error
-        self._output.commit()
+        self._file.commit()
 
     def discard(self) -> None:
         """Remove an unfinished file."""
-        if self._writer.is_open:
-            self._file.muted = True
-            self._writer.close()
-        self._output.discard()
+        self._file.discard()
 
 
 def _cell(text: str) -> str:

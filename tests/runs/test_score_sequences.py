@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gexpr.runs import score_sequences as module
 from gexpr.runs.common import ModelOptions
 from gexpr.runs.score_sequences import SequenceOptions, UnscoredSequencesError, score_sequences
 from gexpr.runs.sequence_rows import Columns
+from gexpr.scoring.members import Member
 from gexpr.training import from_dict, train
 
 LENGTH = 12
@@ -138,6 +140,8 @@ def test_log_fold_changes_where_all_tracks_allow_them(tmp_path: Path, network: P
     assert float(row["sum:logFC"]) == pytest.approx(change, rel=1e-5)
     with pytest.raises(ConfigError, match="logFC is not defined for track 'double'"):
         run(tmp_path, network, content, columns=chosen, statistics=("logFC",))
+    with pytest.raises(ConfigError, match="logFC is given twice"):
+        options(network, statistics=("logFC", "logSED"))
     with pytest.raises(ConfigError, match="there are no pairs"):
         run(tmp_path, network, f"seq\n{A}\n", statistics=("SAD",))
 
@@ -152,17 +156,21 @@ def test_every_row_has_its_row(tmp_path: Path, network: Path) -> None:
         (A, A[:-1] + "U", "bad_letter"),
         (A, A[:-1] + "-", "bad_letter"),
         (A, A[:-1] + "é", "bad_letter"),
+        # Unicode's Kelvin sign is a K where case is ignored.
+        (A, A[:-1] + "\u212a", "bad_letter"),
         (A, A[:-1] + "r", "ok"),
         ("", "?", "empty"),
+        ("", "", "empty"),
+        (A, "r" + A[1:], "ok"),
     ]
-    content = "r\ta\n" + "".join(f"{ref}\t{alt}\n" for ref, alt, _ in cells if (ref, alt) != ("", ""))
+    content = "r\ta\n" + "".join(f"{ref}\t{alt}\n" for ref, alt, _ in cells)
     rows = run(tmp_path, network, content, columns=Columns(reference="r", alternate="a"), tracks="sum")
     assert [row["status"] for row in rows] == [status for *_, status in cells]
     for row, (ref, _, status) in zip(rows, cells, strict=True):
         assert (row["sum:SAD"] == "nan") == (status != "ok")
         # What can be predicted is, also of a row whose other sequence cannot.
         assert (row["sum:ref"] == "nan") == (ref != A)
-    assert float(rows[8]["sum:alt"]) == pytest.approx(expected(A[:-1] + "N"))
+    assert float(rows[9]["sum:alt"]) == pytest.approx(expected(A[:-1] + "N"))
 
 
 @pytest.mark.parametrize("block", [1, 3])
@@ -355,6 +363,43 @@ def test_the_parquet_that_was_written_can_be_read(tmp_path: Path, network: Path)
     ]
 
 
+def test_names_with_nul_bytes_and_tabs(tmp_path: Path, network: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    for name in ("a\tb\n", "a\0b"):
+        pyarrow.parquet.write_table(arrow.table({"id": [name], "seq": [A]}), tmp_path / "in.parquet")
+        if "\0" in name:
+            with pytest.raises(InputError, match="row 0: a NUL byte in the column id"):
+                score_sequences(str(tmp_path / "in.parquet"), str(tmp_path / "o.h5"), options(network))
+        else:
+            score_sequences(str(tmp_path / "in.parquet"), str(tmp_path / "o.tsv"), options(network))
+            assert [row["id"] for row in table(tmp_path / "o.tsv")] == ["a b"]
+
+
+def test_a_halved_batch_is_recorded(tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.tsv").write_text(f"seq\n{A}\n{B}\n")
+    chosen = options(network)
+    chosen = SequenceOptions(model=chosen.model._replace(auto_batch=True))
+    predict = Member.predict
+
+    def small(self: Member, piece: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(piece) > 2:
+            raise torch.OutOfMemoryError
+        return predict(self, piece, *rest)
+
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for halved in (False, True):
+        if halved:
+            monkeypatch.setattr(Member, "predict", small)
+        for name in ("o.h5", "o.parquet"):
+            score_sequences(str(tmp_path / "in.tsv"), str(tmp_path / name), replace(chosen, force=True))
+        with h5py.File(tmp_path / "o.h5") as file:
+            assert file.attrs.get("auto_batch_sizes") == ("2" if halved else None)
+        metadata = parquet.ParquetFile(tmp_path / "o.parquet").metadata.metadata
+        assert metadata.get(b"auto_batch_sizes") == (b"2" if halved else None)
+
+
 def test_outputs_appear_whole_and_are_not_replaced(tmp_path: Path, network: Path) -> None:
     (tmp_path / "in.tsv").write_text(f"seq\n{A}\n{A[1:]}\n")
     source, out = str(tmp_path / "in.tsv"), str(tmp_path / "out.tsv")
@@ -387,6 +432,7 @@ def test_the_command_from_standard_input_to_standard_output(network: Path) -> No
         (["--strict"], f"seq\n{A}\n\n{A[1:]}\n", 3, "not scored: too_short 1"),
         ([], f"seq\n{A}\n{A[1:]}\n", 0, "warning: standard input, line 3: sequence 1 has 11 bases"),
         ([], f"seq\n{A[1:]}\n", 1, "error: standard input, line 2: sequence 0 has 11 bases"),
+        ([], "seq\n", 0, "warning: standard input holds no sequence; the output will be empty"),
         (["--prefix", "xyz"], f"seq\n{A}\n", 2, "is not made of bases"),
         (["--stats", "nonsense"], f"seq\n{A}\n", 2, "unknown statistic"),
         (["--pad", "up"], f"seq\n{A}\n", 2, "'up' is not one of"),
