@@ -233,13 +233,21 @@ class Objective:
     @property
     def signed(self) -> bool:
         """Whether targets may be negative."""
-        return all(name == "mse" for name in (self.config.name, *(term.name for _, term, _ in self.terms)))
+        return all(each.name == "mse" for each in self._all)
 
     @property
     def rates_only(self) -> str | None:
         """The first loss that is for predictions of 0 and more, None if there is none."""
-        losses = (self.config, *(term for _, term, _ in self.terms))
-        return next((each.name for each in losses if each.name != "mse" and not each.log_input), None)
+        return next((each.name for each in self._all if each.name != "mse" and not each.log_input), None)
+
+    @property
+    def of_logarithms(self) -> bool:
+        """Whether a loss takes predictions as logarithms."""
+        return any(each.log_input for each in self._all)
+
+    @property
+    def _all(self) -> list[LossConfig | TermConfig]:
+        return [self.config, *(term for _, term, _ in self.terms)]
 
     def check_targets(self, targets: np.ndarray, valid: np.ndarray, where: str) -> None:
         """Refuse negative targets where the loss is none of them.
@@ -258,8 +266,7 @@ class Objective:
         if not len(found):
             return
         value, track = targets[tuple(found[0])], list(self._index)[found[0][-1]]
-        names = [self.config.name, *(term.name for _, term, _ in self.terms)]
-        loss = next(name for name in names if name != "mse")
+        loss = next(each.name for each in self._all if each.name != "mse")
         raise ConfigError(
             f"{where}: track {track!r} has the target {value:g}, but the loss {loss} is for values of 0 and "
             "more; use loss.name: mse, or targets that are not negative (data.targets: affine shifts those "

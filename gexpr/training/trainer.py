@@ -212,12 +212,7 @@ class _Run:
             accelerator=accelerator, devices=devices, precision=_FABRIC_PRECISION[settings.precision]
         )
         self.raw = _build_model(config, self.dataset)
-        if getattr(self.raw.config, "link", "") == "linear" and self.objective.rates_only is not None:
-            raise ConfigError(
-                f"predictions of {config.model.architecture} may be negative, since its link is linear, but "
-                f"the loss {self.objective.rates_only} is for those of 0 and more; use model.settings.link: "
-                "softplus, or mse as the only loss"
-            )
+        _check_link(self.raw, self.objective)
         self.parameters = sum(parameter.numel() for parameter in self.raw.parameters())
         self.frozen = freeze(self.raw, settings.train_only, settings.freeze)
         self.penalty = L2Penalty(self.raw, config.optimizer.l2)
@@ -749,6 +744,24 @@ def _build_model(config: TrainConfig, dataset: TrainingSource) -> SequenceModel:
             "bp; change model.settings or prepare the dataset with the other --bin-size"
         )
     return model
+
+
+def _check_link(model: SequenceModel, objective: Objective) -> None:
+    """Refuse losses that the model's predictions are not for."""
+    name = registry.architecture_of(model)
+    linear = getattr(model.config, "link", "softplus") == "linear"
+    if linear and objective.rates_only is not None:
+        raise ConfigError(
+            f"predictions of {name} may be negative, since its link is linear, but "
+            f"the loss {objective.rates_only} is for those of 0 and more; use model.settings.link: softplus, "
+            "or mse as the only loss"
+        )
+    if not linear and objective.of_logarithms:
+        raise ConfigError(
+            "with log_input the loss takes predictions as logarithms of rates, but those of "
+            f"{name} are never negative, so that no rate would be below 1; remove "
+            "log_input, or use an architecture with model.settings.link: linear"
+        )
 
 
 def _device_name(device: torch.device) -> str:

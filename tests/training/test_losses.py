@@ -265,6 +265,7 @@ def test_which_losses_are_for_rates_alone():
         return Objective(LossConfig(name, terms=terms, **settings), [Track(0, "a", "a")], 4).rates_only
 
     assert of("mse") is None and of("log_poisson", TermConfig("mse"), log_input=True) is None
+    assert not Objective(LossConfig("log_poisson"), [], 4).of_logarithms
     assert of("poisson") == "poisson" and of("log_poisson") == "log_poisson"
     assert of("mse", TermConfig("mse"), TermConfig("log_mse")) == "log_mse"
 

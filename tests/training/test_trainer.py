@@ -516,9 +516,12 @@ def test_a_linear_link_is_not_for_losses_of_counts(config, tmp_path):
     linear = replace(config, "model", architecture="standard", settings=sizes)
     with pytest.raises(ConfigError, match=r"standard may be negative.* the loss poisson is for those of 0"):
         train(linear, tmp_path, device="cpu", threads=1, stop=lambda step: True)
-    linear = replace(linear, "loss", name="mse", terms=())
-    with pytest.raises(Interrupted):
-        train(linear, tmp_path, device="cpu", threads=1, stop=lambda step: True)
+    for settings in ({"name": "mse"}, {"name": "log_poisson", "log_input": True}):
+        linear = replace(linear, "loss", **{"terms": (), "log_input": False, **settings})
+        with pytest.raises(Interrupted):
+            train(linear, tmp_path / settings["name"], device="cpu", threads=1, stop=lambda step: True)
+    with pytest.raises(ConfigError, match="sparse_enformer are never negative"):
+        train(dataclasses.replace(config, loss=linear.loss), tmp_path, device="cpu", threads=1)
 
 
 @pytest.mark.parametrize("loss", ["poisson", "mse"])
