@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gexpr import logs
 from gexpr.cli import options
@@ -175,6 +176,8 @@ def command(
     if not is_table and (subsets is not None or table_settings):
         unfit = "--table" if subsets is None else "--subsets"
         raise click.UsageError(f"{unfit} needs a table of sequences (.tsv, .csv, .parquet), not {data}")
+    if is_folder or is_table:
+        _refuse_given("--promoter-window", "--ridge", *(("--pool-width", "--pictures") if is_table else ()))
     if not is_folder and not is_table and split not in SPLITS:
         raise click.BadParameter(f"{split!r} is not one of: {', '.join(SPLITS)}", param_hint="'--split'")
     with_ridge = ridge and genes is not None
@@ -194,13 +197,19 @@ def command(
     if is_table:
         assert checkpoint is not None
         names = (checkpoint,) if isinstance(checkpoint, str) else checkpoint
-        info = checkpoints.describe(names[0])
-        table = evaluation.open_table(
-            data, info.context_length, info.training, _settings(table_settings), split
-        )
+        infos = [checkpoints.describe(name) for name in names]
+        given = _settings(table_settings)
+        evaluation.check_members([(info.name, info.training) for info in infos], given)
+        table = evaluation.open_table(data, infos[0].context_length, infos[0].training, given, split)
         if reverse_complement is None:
-            augmentation = (info.training.get("config") or {}).get("augmentation") or {}
-            reverse_complement = bool(augmentation.get("reverse_complement"))
+            augmentations = [evaluation.recorded(info.training, "augmentation") for info in infos]
+            strands = {bool(each.get("reverse_complement")) for each in augmentations}
+            if len(strands) > 1:
+                raise ConfigError(
+                    "some of the checkpoints were trained on both strands and some were not; give --rc or "
+                    "--no-rc"
+                )
+            (reverse_complement,) = strands
         set_threads(threads)
         rows = evaluation.evaluate_table(
             table,
@@ -265,6 +274,16 @@ def command(
     click.echo(f"Pearson's r, {split} split")
     for line in (*evaluation.summary_lines(results), *evaluation.group_lines(results)):
         click.echo(line)
+
+
+def _refuse_given(*options: str) -> None:
+    """Refuse options of other kinds of data, where they ask for something."""
+    context = click.get_current_context()
+    for option in options:
+        name = option.removeprefix("--").replace("-", "_")
+        source = context.get_parameter_source(name)
+        if source is ParameterSource.COMMANDLINE and context.params[name] not in (False, 0, "none"):
+            raise click.UsageError(f"{option} does not belong to this kind of data: {context.params['data']}")
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, str]:

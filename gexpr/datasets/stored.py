@@ -113,6 +113,11 @@ def _cut_of(dataset: BasenjiDataset, length: int | None, name: str) -> Cut:
             f"{name} is {length}; it must be a multiple of the {size} bp of a bin and at most the "
             f"{context:,} bp of the windows in {dataset.path}"
         )
+    if targets == 1 and not length // size % 2:
+        raise ConfigError(
+            f"{name} is {length}; the windows in {dataset.path} have targets of the middle bin alone, so it "
+            f"must be an odd multiple of the {size} bp of a bin"
+        )
     return cuts(context // size, targets, length // size)
 
 
@@ -229,12 +234,18 @@ class StoredWindows:
                 counts,
             )
         found = {split: list(self._examples(split)) for split in splits}
+        self._check_counts({split: len(examples) for split, examples in found.items()})
         examples = [example for split in splits for example in found[split]]
         return (
             np.stack([example.codes for example in examples]),
             np.stack([example.targets for example in examples]),
             {split: len(found[split]) for split in splits},
         )
+
+    def _check_counts(self, counts: dict[str, int]) -> None:
+        for split, count in counts.items():
+            if not count:
+                raise InputError(f"the files of split {split!r} hold no window", path=self.path)
 
     def _examples(self, split: str) -> Iterator[Example]:
         for example in self.dataset.examples(split):
@@ -249,8 +260,8 @@ class StoredWindows:
         done = cache / _DONE
         if done.exists():
             content = json.loads(done.read_text(encoding="utf-8"))
-            if content["digest"] == self.digest:
-                counts: dict[str, int] = content["counts"]
+            counts: dict[str, int] = content["counts"]
+            if content["digest"] == self.digest and self._is_there(cache, sum(counts.values())):
                 return counts
             done.unlink()
         cache.mkdir(parents=True, exist_ok=True)
@@ -263,6 +274,7 @@ class StoredWindows:
                         sequences.write(example.codes.tobytes())
                         targets.write(example.targets.tobytes())
                         counts[split] += 1
+                self._check_counts(counts)
                 for file in (sequences, targets):
                     file.flush()
                     os.fsync(file.fileno())
@@ -273,6 +285,14 @@ class StoredWindows:
         except OSError as error:
             raise InputError(f"the windows cannot be unpacked: {error}", path=cache) from error
         return counts
+
+    def _is_there(self, cache: Path, windows: int) -> bool:
+        """Whether the unpacked files are as long as they must be; either may have been deleted."""
+        context, bins, _, tracks = self.dataset.geometry
+        sizes = {_SEQUENCES: windows * context, _TARGETS: 2 * windows * bins * tracks}
+        return all(
+            (cache / name).is_file() and (cache / name).stat().st_size == size for name, size in sizes.items()
+        )
 
     def _groups(self, splits: Sequence[str], counts: dict[str, int]) -> np.ndarray:
         """A number for each window, the same for windows that overlap, where their places are known."""

@@ -16,9 +16,11 @@ from gexpr.evaluation.groups import Group
 from gexpr.evaluation.sequences import (
     Subset,
     TableEvaluation,
+    check_members,
     evaluate_table,
     open_table,
     read_subsets,
+    recorded,
 )
 from gexpr.evaluation.tables import (
     group_lines,
@@ -42,6 +44,7 @@ __all__ = [
     "Settings",
     "Subset",
     "TableEvaluation",
+    "check_members",
     "compare",
     "difference_of",
     "evaluate_model",
@@ -53,6 +56,7 @@ __all__ = [
     "open_table",
     "read_genes",
     "read_subsets",
+    "recorded",
     "row_lines",
     "summary_lines",
     "write_genes",

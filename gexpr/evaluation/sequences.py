@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gexpr import logs
 from gexpr.datasets import Construct, SequenceTable
-from gexpr.errors import ConfigError, InputError, shown
+from gexpr.errors import CheckpointError, ConfigError, InputError, shown
 from gexpr.evaluation.bins import Metric
 from gexpr.evaluation.evaluate import Evaluation
 from gexpr.evaluation.genes import PromoterWindow
@@ -37,6 +37,17 @@ SETTINGS = (
     "missing",
 )
 """Settings of a table that an evaluation takes from the training of a checkpoint."""
+
+_READING = {
+    "sequence_column": None,
+    "split_column": None,
+    "split_file": None,
+    "pad": "none",
+    "crop": "none",
+    "prefix": "",
+    "suffix": "",
+}
+"""Those in which the members of an ensemble must agree -> what they are by default."""
 
 
 class Subset(NamedTuple):
@@ -83,7 +94,8 @@ def read_subsets(path: str | os.PathLike[str]) -> list[Subset]:
             values = np.array(rows if rows else np.empty(0, dtype=np.int64))
         except ValueError:
             values = np.empty(0)
-        whole = np.issubdtype(values.dtype, np.integer)
+        # Larger numbers are objects, or unsigned.
+        whole = values.dtype == np.int64
         if not whole or not (values.ndim == 1 or values.shape[1:] == (2,)) or (values < 0).any():
             raise InputError(
                 f"{shown(name)} is neither a list of row numbers (from 0) nor a list of pairs of them",
@@ -91,6 +103,42 @@ def read_subsets(path: str | os.PathLike[str]) -> list[Subset]:
             )
         found.append(Subset(name, values.astype(np.int64)))
     return found
+
+
+def recorded(training: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A section of the configuration that a checkpoint's record of its training holds; empty without one.
+
+    Raises:
+        CheckpointError: the record is none.
+    """
+    config = training.get("config") or {}
+    found = (config.get(section) or {}) if isinstance(config, dict) else None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"config.json: training: config: {section} is {shown(found)}, not a mapping")
+    return found
+
+
+def check_members(members: Sequence[tuple[str, Mapping[str, Any]]], given: Mapping[str, str]) -> None:
+    """Refuse checkpoints that were trained to read their tables in different ways.
+
+    Args:
+        members: names, and records of training.
+        given: settings that replace those of the training, which may differ.
+
+    Raises:
+        ConfigError: names the checkpoints and the first difference.
+    """
+    (first, training), *others = members
+    own = recorded(training, "data")
+    for name, training in others:
+        theirs = recorded(training, "data")
+        for setting in _READING:
+            values = [data.get(setting) or _READING[setting] for data in (own, theirs)]
+            if setting not in given and values[0] != values[1]:
+                raise ConfigError(
+                    f"{first} was trained with data.{setting} {shown(values[0])} and {name} with "
+                    f"{shown(values[1])}; say how to read the table with --table {setting}=..."
+                )
 
 
 def open_table(
@@ -117,8 +165,8 @@ def open_table(
     for name in given:
         if name not in SETTINGS:
             raise ConfigError(f"unknown setting {name!r} of a table; known: {', '.join(SETTINGS)}")
-    recorded = (training.get("config") or {}).get("data") or {}
-    settings: dict[str, Any] = {name: recorded.get(name) for name in SETTINGS}
+    data = recorded(training, "data")
+    settings: dict[str, Any] = {name: data.get(name) for name in SETTINGS}
     if not settings["value_columns"]:
         settings = dict.fromkeys(SETTINGS)
     elif settings["split_file"] is not None and "split_file" not in given:
@@ -133,7 +181,9 @@ def open_table(
     settings |= given
     columns = settings["value_columns"] or ()
     if isinstance(columns, str):
-        columns = columns.split(",")
+        columns = [name.strip() for name in columns.split(",") if name.strip()]
+    if not isinstance(columns, (list, tuple)) or not all(isinstance(name, str) for name in columns):
+        raise CheckpointError(f"config.json: training: data.value_columns is {shown(columns)}, not names")
     if not columns:
         raise ConfigError(
             f"the checkpoint was not trained on a table; name the values of {path} with "
@@ -178,7 +228,8 @@ def evaluate_table(
     reference row, both in the split); statistics ``pearson``, ``pearson_squared``, ``spearman`` and ``r2``.
 
     Raises:
-        ConfigError: a model reads another length or predicts more than one bin, or has no track of the table.
+        ConfigError: a model reads another length or predicts more than one bin, or has no track of the table;
+            models in scales that cannot be averaged.
         InputError: no row of that split, a row of a subset that the table has not, or bad sequences.
         GexprError: a prediction is not finite.
     """
@@ -186,6 +237,7 @@ def evaluate_table(
     codes = table.codes()[places]
     predicted = np.zeros((len(places), 0))
     own: list[int] = []
+    scales: list[str] = []
     notes: list[str] = []
     for number, model in enumerate(models):
         if (model.context_length, model.target_length) != (table.length, 1):
@@ -196,9 +248,16 @@ def evaluate_table(
         matched = match(table, model)
         if number == 0:
             own, notes = matched.own, list(matched.notes)
+            scales = [_scale(matched.head[i]) for i in matched.theirs]
             predicted = np.zeros((len(places), len(own)))
         elif matched.own != own:
             raise ConfigError(f"the models predict different columns of {table.path}")
+        for i, scale in zip(matched.theirs, scales, strict=True):
+            if _scale(matched.head[i]) != scale:
+                raise ConfigError(
+                    f"the models are no ensemble: track {matched.head[i].id} is {scale} of model 1 and "
+                    f"{_scale(matched.head[i])} of model {number + 1}, which cannot be averaged"
+                )
         predictor = WindowPredictor(
             model, matched.head, reverse_complement=reverse_complement, batch_size=batch_size
         )
@@ -248,6 +307,13 @@ def _predictions(predictor: WindowPredictor, codes: NDArray[np.uint8]) -> Iterat
             batch = codes[first : first + predictor.batch_size]
             yield predictor(batch)
             bar.advance(len(batch))
+
+
+def _scale(track: Track) -> str:
+    """What predictions are once scalings of the target are undone: those with equal texts can be averaged."""
+    if affine_shift(track.transform) is not None:
+        return "linear with scale 1"
+    return f"{track.transform} with scale {track.scale:g}"
 
 
 def _in_unit(values: NDArray[np.float64], tracks: Sequence[Track]) -> NDArray[np.float64]:

@@ -122,7 +122,11 @@ def test_subsets_count_rows_of_the_split_and_pairs_with_both(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1]", '{"a": 1}', '{"a": [1.5]}', '{"a": [-1]}', '{"a": [[1, 2, 3]]}', "{"]
+    "text",
+    [
+        *("[1]", '{"a": 1}', '{"a": [1.5]}', '{"a": [-1]}', '{"a": [[1, 2, 3]]}', "{"),
+        *('{"a": [9223372036854775808]}', '{"a": [1, 99999999999999999999]}', '{"a": [true]}'),
+    ],
 )
 def test_bad_subsets(text, tmp_path):
     (tmp_path / "s.json").write_text(text)
@@ -151,6 +155,11 @@ def test_a_subset_of_another_table(table, tmp_path):
         ({"config": {"data": DATA}}, {"length": "many"}, "length of the table is 'many'"),
         ({"config": {"data": DATA}}, {"value_columns": "x"}, "no column 'x'"),
         ({"config": {"data": DATA}}, {"pad": "top"}, "pad of the table is 'top'"),
+        ({"config": {"data": DATA}}, {"length": "-3"}, "length of the table is -3"),
+        ({"config": {"data": DATA}}, {"value_columns": ","}, "was not trained on a table"),
+        ({"config": "big"}, {}, "data is None, not a mapping"),
+        ({"config": {"data": [1]}}, {}, r"data is \[1\], not a mapping"),
+        ({"config": {"data": {"value_columns": 3}}}, {}, "data.value_columns is 3, not names"),
     ],
 )
 def test_settings_of_the_table(training, given, message, table):
@@ -171,6 +180,33 @@ def test_models_that_do_not_fit(table, tmp_path):
     opened = evaluation.open_table(table, 14, {"config": {"data": DATA}})
     with pytest.raises(ConfigError, match=r"reads 16 bp and predicts 1 bins; .* have 14 bp"):
         evaluation.evaluate_table(opened, [checkpoints.load(save(tmp_path / "one", 1))])
+
+
+def test_members_that_differ(table, tmp_path):
+    one = save(tmp_path / "one", 1)
+    padded = save(tmp_path / "padded", 2, data={**DATA, "pad": "left"})
+    result = run(f"{one},{padded}", table)
+    assert result.exit_code == 1
+    assert "one was trained with data.pad 'right' and padded with 'left'" in result.output
+    assert run(f"{one},{padded}", table, "--table", "pad=right").exit_code == 0
+    model = checkpoints.load(one)
+    tracks = [track._replace(transform="log2") for track in model.tracks]
+    checkpoints.save(tmp_path / "logs", model, tracks, {"config": {"data": DATA}}, "card")
+    result = run(f"{one},{tmp_path / 'logs'}", table)
+    assert result.exit_code == 1 and "is linear with scale 1 of model 1 and log2" in result.output
+    both = {"config": {"data": DATA, "augmentation": {"reverse_complement": True}}}
+    checkpoints.save(tmp_path / "both", checkpoints.load(one), checkpoints.load(one).tracks, both, "card")
+    result = run(f"{one},{tmp_path / 'both'}", table)
+    assert result.exit_code == 1 and "give --rc or --no-rc" in result.output
+    assert run(f"{one},{tmp_path / 'both'}", table, "--no-rc").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "option", [["--pictures", "svg"], ["--pool-width", "4"], ["--promoter-window", "1,2"], ["--ridge"]]
+)
+def test_options_that_a_table_would_ignore(option, table, tmp_path):
+    result = run(str(save(tmp_path / "one", 1)), table, *option)
+    assert result.exit_code == 2 and f"{option[0]} does not belong to this kind of data" in result.output
 
 
 def test_options_that_belong_to_other_data(table, tmp_path):

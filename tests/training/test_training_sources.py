@@ -205,6 +205,30 @@ def test_windows_too_large_for_memory_are_unpacked_once(folder, tmp_path):
     again = StoredWindows(folder, cache=cache, limit=0)
     assert again.digest != mapped.digest
     np.testing.assert_array_equal(again._sequences[0], records(1, 7)[0][0])
+    del mapped, again, other
+    (cache / "sequences.u8").unlink()
+    (cache / "targets.f16").write_bytes(b"12")
+    again = StoredWindows(folder, cache=cache, limit=0)
+    np.testing.assert_array_equal(again._sequences[0], records(1, 7)[0][0])
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_split_without_windows(folder, tmp_path, limit):
+    (folder / "tfrecords" / "valid-0.tfr").write_bytes(zlib.compress(b""))
+    statistics = json.loads((folder / "statistics.json").read_text())
+    del statistics["valid_seqs"]
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    with pytest.raises(InputError, match="split 'valid' hold no window"):
+        StoredWindows(folder, cache=tmp_path / "cache", limit=limit)
+    assert not (tmp_path / "cache" / "unpacked.json").exists()
+
+
+def test_a_cut_that_would_predict_no_bin(folder):
+    statistics = json.loads((folder / "statistics.json").read_text())
+    statistics |= {"pool_width": 16, "target_length": 1, "seq_length": 48, "crop_bp": 16}
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    with pytest.raises(ConfigError, match=r"crop_length is 32; .* must be an odd multiple of the 16 bp"):
+        StoredWindows(folder, crop_length=32)
 
 
 def test_training_on_a_folder_resumes_to_the_same_bits(folder, tmp_path):
