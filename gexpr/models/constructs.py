@@ -57,6 +57,54 @@ class ConstructConfig(ModelConfig):
         return self.context_length - self.trim_left - self.trim_right
 
 
+class EnformerAttention:
+    """What Enformer's attention asks of its settings beside those that a config of constructs has itself."""
+
+    attention_heads: int
+    value_size: int
+    relative_features: int
+
+    @property
+    def head_value_size(self) -> int:
+        """Size of one attention head's values."""
+        return self.value_size
+
+    @property
+    def key_value_head_count(self) -> int:
+        """Heads of keys and values."""
+        return self.attention_heads
+
+    @property
+    def projection_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return False
+
+    @property
+    def positions(self) -> str:
+        """Kind of positions."""
+        return "enformer"
+
+    @property
+    def relative_feature_count(self) -> int:
+        """Features of a distance."""
+        return self.relative_features
+
+    @property
+    def rotary_base(self) -> float:
+        """Of no use without rotary positions."""
+        return 10_000.0
+
+    @property
+    def rotary_feature_count(self) -> int:
+        """Of no use without rotary positions."""
+        return 0
+
+    @property
+    def attention(self) -> str:
+        """How attention is computed (one of ``attention.IMPLEMENTATIONS``)."""
+        return "auto"
+
+
 class ConstructModel(SequenceModel):
     """A model of constructs: (B, context_length, 4) -> (B, 1, tracks).
 

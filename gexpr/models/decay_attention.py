@@ -13,8 +13,9 @@ without values and without division by the root of the width. ``decay`` says wha
 
 with decays a, r, l >= 0 learned by every head, per bin, and s half of the window's bins (512 as published).
 One exponential of equation 7 exceeds 1 where t lies more than s from j, but the other is less there: f is at
-most 1. It is computed as exp(min(r (t - j - s), l (j - t - s))), which cannot overflow. f is largest at t - j =
-s (r - l) / (r + l): a head with l > r looks to the left, at most s bins away; one with r > l to the right.
+most 1. It is computed as exp(min(r (t - j - s), l (j - t - s))), which cannot overflow, and is largest where
+t - j = s (r - l) / (r + l): a head with l > r looks to the left, at most s bins away, one with r > l to the
+right.
 
 The contexts of a layer's heads lie beside its input, and a further layer works on both. Scores are computed
 for blocks of bins, in float32 at least, so that memory grows linearly with the window.

@@ -19,14 +19,20 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import check_choice, check_int, check_probability, int_tuple, softplus_heads
-from gexpr.models.constructs import ConstructConfig, ConstructModel, ShortConvBlock, ShortConvolution
+from gexpr.models.constructs import (
+    ConstructConfig,
+    ConstructModel,
+    EnformerAttention,
+    ShortConvBlock,
+    ShortConvolution,
+)
 from gexpr.models.enformer import MultiheadAttention, TransformerBlock
 from gexpr.models.layers import ConvBlock, Convolution, gelu, init_sonnet_
 from gexpr.models.positions import GAMMA_NORMALIZATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiniEnformerConfig(ConstructConfig):
+class MiniEnformerConfig(ConstructConfig, EnformerAttention):
     """Settings of :class:`MiniEnformer`; the defaults are the published model's.
 
     Args:
@@ -102,46 +108,6 @@ class MiniEnformerConfig(ConstructConfig):
     def channels(self) -> int:
         """Width of the transformer."""
         return (self.stem_channels, *self.tower_channels)[-1]
-
-    @property
-    def head_value_size(self) -> int:
-        """Size of one attention head's values."""
-        return self.value_size
-
-    @property
-    def key_value_head_count(self) -> int:
-        """Heads of keys and values."""
-        return self.attention_heads
-
-    @property
-    def projection_bias(self) -> bool:
-        """Whether queries, keys and values have biases."""
-        return False
-
-    @property
-    def positions(self) -> str:
-        """Kind of positions."""
-        return "enformer"
-
-    @property
-    def relative_feature_count(self) -> int:
-        """Features of a distance."""
-        return self.relative_features
-
-    @property
-    def rotary_base(self) -> float:
-        """Of no use without rotary positions."""
-        return 10_000.0
-
-    @property
-    def rotary_feature_count(self) -> int:
-        """Of no use without rotary positions."""
-        return 0
-
-    @property
-    def attention(self) -> str:
-        """How attention is computed (one of ``attention.IMPLEMENTATIONS``)."""
-        return "auto"
 
 
 class SamePool(nn.Module):

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 
 from gexpr.errors import ConfigError
 from gexpr.models.base import check_choice, check_int, check_probability, int_tuple, softplus_heads
-from gexpr.models.constructs import ConstructConfig, ConstructModel, ShortConvolution, sigmoid, swish, tanh
+from gexpr.models.constructs import (
+    ConstructConfig,
+    ConstructModel,
+    EnformerAttention,
+    ShortConvolution,
+    sigmoid,
+    swish,
+    tanh,
+)
 from gexpr.models.enformer import MultiheadAttention
 from gexpr.models.layers import BatchNorm, Convolution, init_sonnet_, init_variance_scaling_
 from gexpr.models.positions import GAMMA_NORMALIZATIONS
@@ -33,7 +41,7 @@ LSTM_ACTIVATIONS = {"swish": swish, "tanh": tanh}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiscaleConfig(ConstructConfig):
+class MultiscaleConfig(ConstructConfig, EnformerAttention):
     """Settings of :class:`Multiscale`; the defaults are the published model's.
 
     Args:
@@ -99,46 +107,6 @@ class MultiscaleConfig(ConstructConfig):
         super().__post_init__()
         if self.depth and self.seen_length < 3:
             raise ConfigError(f"{self.seen_length} bases are too few for a transformer")
-
-    @property
-    def head_value_size(self) -> int:
-        """Size of one attention head's values."""
-        return self.value_size
-
-    @property
-    def key_value_head_count(self) -> int:
-        """Heads of keys and values."""
-        return self.attention_heads
-
-    @property
-    def projection_bias(self) -> bool:
-        """Whether queries, keys and values have biases."""
-        return False
-
-    @property
-    def positions(self) -> str:
-        """Kind of positions."""
-        return "enformer"
-
-    @property
-    def relative_feature_count(self) -> int:
-        """Features of a distance."""
-        return self.relative_features
-
-    @property
-    def rotary_base(self) -> float:
-        """Of no use without rotary positions."""
-        return 10_000.0
-
-    @property
-    def rotary_feature_count(self) -> int:
-        """Of no use without rotary positions."""
-        return 0
-
-    @property
-    def attention(self) -> str:
-        """How attention is computed (one of ``attention.IMPLEMENTATIONS``)."""
-        return "auto"
 
 
 class Branch(nn.Module):
