@@ -7,7 +7,9 @@ interrupted, the same command continues.
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 
 
 class GexprError(Exception):
@@ -82,6 +84,13 @@ def shown(value: object, length: int = 80) -> str:
 def shown_name(name: str) -> str:
     """A name from a file, for a message: as it is, unless that would not do."""
     return name if name.isprintable() and len(name) <= 60 else shown(name)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: ``; did you mean 'x'?``, or nothing when none is near."""
+    by_case = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    return f"; did you mean {shown(by_case[close[0]])}?" if close else ""
 
 
 def require(module: str, extra: str):  # type: ignore[no-untyped-def]

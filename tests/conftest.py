@@ -8,6 +8,21 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# The defaults of whoever runs the tests are not theirs.
+os.environ["GEXPR_CONFIG"] = ""
+for _name in (
+    "CHECKPOINT",
+    "FASTA",
+    "DEVICE",
+    "THREADS",
+    "BATCH_SIZE",
+    "PRECISION",
+    "QUIET",
+    "VERBOSE",
+    "LOG_JSON",
+):
+    os.environ.pop(f"GEXPR_{_name}", None)
+
 # A busy machine is not a fault of the code.
 hypothesis.settings.register_profile("gexpr", deadline=None)
 hypothesis.settings.load_profile("gexpr")

@@ -30,6 +30,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 OWNERS: dict[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli", "logs"}),
+    # tomllib is tomli in the standard library, from Python 3.11 on.
+    "tomli": frozenset({"cli"}),
+    "tomllib": frozenset({"cli"}),
     "cyvcf2": frozenset({"variants"}),
     "pysam": frozenset({"genome", "variants", "writers"}),
     "pyfaidx": frozenset({"genome"}),

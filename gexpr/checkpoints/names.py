@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
 from gexpr.checkpoints.weights import foreign_kind
-from gexpr.errors import CheckpointError, shown
+from gexpr.errors import CheckpointError, did_you_mean, shown
 
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
 
@@ -48,7 +47,6 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         if path.name in ("config.json", "model.safetensors", "tracks.tsv"):
             raise CheckpointError(f"{path}: a checkpoint is a folder; give {str(path.parent)!r}")
         raise CheckpointError(f"{path}: not a checkpoint, which is a folder with config.json")
-    close = difflib.get_close_matches(text, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(text, names)
     known = ", ".join(names) if names else "none"
     raise CheckpointError(f"no checkpoint {text!r}: neither a folder nor a built-in name ({known}){hint}")

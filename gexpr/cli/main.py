@@ -11,7 +11,7 @@ import click
 
 import gexpr
 from gexpr import logs
-from gexpr.errors import GexprError
+from gexpr.errors import GexprError, did_you_mean
 
 #: Command name -> its line in ``gexpr --help``. The command lives in ``gexpr.cli.<name>`` as ``command``.
 COMMANDS = {
@@ -24,10 +24,12 @@ COMMANDS = {
     "background": "Learn from many variants which scores are usual, to rank others.",
     "status": "Show what is done of a run, by whom, and how long it will take.",
     "convert": "Make a checkpoint of weights that another program trained.",
+    "checkpoints": "List the built-in checkpoints: what they are, where they are, their cards.",
     "inspect": "Show what a checkpoint is: architecture, tracks, training.",
     "prepare": "Turn a genome and measured tracks into a training dataset.",
     "train": "Train a model from a configuration file; resumes where it stopped.",
     "evaluate": "Measure a checkpoint on held-out chromosomes.",
+    "completion": "Print a script that completes commands and options in a shell.",
 }
 
 # Matrix products that add in the same order for any number of threads, so that equal work gives equal
@@ -57,7 +59,20 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module("gexpr.cli." + cmd_name.replace("-", "_"))
         command: click.Command = module.command
+        if ctx.resilient_parsing:  # a shell asks for completions
+            from gexpr.cli.completion import complete_files
+
+            complete_files(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was called; an unknown name ends with the nearest one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(f"No such command {name!r}{did_you_mean(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table alone, so that ``--help`` imports none of them."""
@@ -119,13 +134,32 @@ def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
 )
 @click.version_option(gexpr.__version__, prog_name="gexpr", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, envvar="GEXPR_DEBUG", help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """Score genetic variants with sparse-attention sequence-to-expression models.
 
     Exit codes: 0 success; 1 the input or the environment is at fault; 2 wrong usage; 3 complete, but
     --strict and some rows unscored; 75 stopped by a signal after finished work was saved, the same
     command continues; 130 interrupted; 143 terminated; 70 a bug.
+
+    Options that are not given come from the environment (GEXPR_CHECKPOINT, GEXPR_FASTA,
+    GEXPR_DEVICE, ...), then from ~/.config/gexpr/config.toml; see docs/settings.md.
     """
+    logs.set_quiet(False)
+    logs.set_verbose(False)
+    logs.set_json(False)
+    name = ctx.invoked_subcommand
+    command = None if name is None else ctx.command.get_command(ctx, name)  # type: ignore[attr-defined]
+    if name is None or command is None:
+        return
+    from gexpr.cli import defaults
+
+    found = defaults.find_defaults(name, command, COMMANDS, os.environ)
+    ctx.default_map = {name: {key: default.value for key, default in found.items()}}
+    ctx.meta[defaults.META] = [f"{source} = {value}" for value, source in found.values()]
+    if cache := defaults.cache_default():
+        # In the environment, where worker processes find it too.
+        os.environ.setdefault("GEXPR_CACHE", cache)
 
 
 if __name__ == "__main__":

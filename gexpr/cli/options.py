@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
+import platform
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+import gexpr
 from gexpr import logs
+from gexpr.cli.defaults import META
 from gexpr.errors import ConfigError
 from gexpr.scoring.definitions import (
     AGGREGATES,
@@ -362,8 +365,32 @@ def _prediction(function: Command, constructs: bool = False) -> Command:
 
 
 def quiet(function: Command) -> Command:
-    """``--quiet``."""
+    """``--quiet``, which the command gets; ``--verbose`` and ``--log-json``, which act by themselves."""
+    function = click.option(
+        "--log-json",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, param, value: logs.set_json(value),
+        help="Print messages and progress as JSON, one object a line.",
+    )(function)
+    function = click.option(
+        "--verbose",
+        "-v",
+        is_flag=True,
+        expose_value=False,
+        callback=_verbose,
+        help="Also tell which model, device and settings are used.",
+    )(function)
     return click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")(function)
+
+
+def _verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """A click callback: ``--verbose``, which begins with the program and the defaults in use."""
+    logs.set_verbose(value)
+    if value and not ctx.params.get("quiet"):
+        logs.detail(f"gexpr {gexpr.__version__}, Python {platform.python_version()}, {platform.platform()}")
+        for line in ctx.meta.get(META, ()):
+            logs.detail(f"default: {line}")
 
 
 def force(function: Command) -> Command:

@@ -51,7 +51,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 )
 @click.option("--soft-clip", type=float, help="Limit above which targets grow as a square root (clip_soft).")
 @options.force
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@options.quiet
 def command(
     fasta: Path,
     tracks: Path,

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gexpr import logs
+from gexpr.cli import options
 from gexpr.errors import ConfigError
 
 
@@ -61,7 +62,7 @@ from gexpr.errors import ConfigError
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a setting of CONFIG; repeatable."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
+@options.quiet
 def command(
     config: Path,
     output: Path | None,

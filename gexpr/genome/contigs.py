@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from gexpr.errors import InputError, shown
+from gexpr.errors import InputError, did_you_mean, shown
 from gexpr.genome.compressed import read_lines
 
 _PREFIXES = ("chr", "Chr", "CHR")
@@ -46,6 +46,10 @@ class ContigMap:
         if contig is not None and contig != chrom:
             self.renamed[chrom] = contig
         return contig
+
+    def near(self, chrom: str) -> str:
+        """The end of a message about an unknown contig: a name of the FASTA that is nearly it, if any."""
+        return did_you_mean(chrom, self._names)
 
     def _find(self, chrom: str) -> str | None:
         if chrom in self._aliases:

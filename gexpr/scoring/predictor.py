@@ -150,6 +150,10 @@ class Predictor:
         """The models, in the order of :attr:`Pass.member`."""
         for name, member in zip(names[1:], self.members[1:], strict=True):
             member.in_units_of(self.members[0], (names[0], name))
+        logs.detail(
+            f"{', '.join(names)}: {len(self.tracks)} of {len(known)} tracks on {self.device} in {precision}, "
+            f"batches of {self.batch_size} x {self.context_length:,} bp, {len(self.passes)} passes a sequence"
+        )
 
     def _set_shifts(self, shifts: Sequence[int]) -> None:
         if not shifts or len(set(shifts)) != len(shifts):

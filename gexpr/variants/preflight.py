@@ -180,9 +180,10 @@ def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) 
     names = ", ".join(map(shown_name, reader.fasta.names[:3])) + (
         ", ..." if len(reader.fasta.names) > 3 else ""
     )
+    hint = reader.contigs.near(next(iter(unknown)))
     return (
         f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA "
-        f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}. "
+        f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}{hint}. "
         "Likely cause: " + cause
     )
 

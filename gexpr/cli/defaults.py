@@ -1,0 +1,161 @@
+"""Values of options that were not given: from environment variables, then from a file of defaults."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from gexpr.errors import InputError, did_you_mean, shown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Options that a default may be given for in every command that has them: at the top of the file, and as
+#: GEXPR_CHECKPOINT, GEXPR_BATCH_SIZE and so on.
+SHARED = (
+    "checkpoint",
+    "fasta",
+    "device",
+    "threads",
+    "batch-size",
+    "precision",
+    "quiet",
+    "verbose",
+    "log-json",
+)
+CACHE = "cache"
+META = "gexpr.defaults"
+"""Where click's ``meta`` holds the defaults in use, in words."""
+#: To commands that can do without these, giving them means something: a default is for those that need them.
+_ONLY_WHERE_REQUIRED = ("checkpoint", "fasta")
+#: What has to be said each time.
+_NEVER = ("output", "force", "restart", "shard", "help")
+
+
+class Default(NamedTuple):
+    """A value, and where it comes from, in words."""
+
+    value: Any
+    source: str
+
+
+def config_path() -> Path | None:
+    """The file of defaults: ``$GEXPR_CONFIG`` (empty: none), else ``gexpr/config.toml`` in the XDG folder."""
+    named = os.environ.get("GEXPR_CONFIG")
+    if named is not None:
+        return Path(named) if named else None
+    base = os.environ.get("XDG_CONFIG_HOME")
+    path = (Path(base) if base else Path(os.path.expanduser("~")) / ".config") / "gexpr" / "config.toml"
+    return path if path.is_file() else None
+
+
+def read_config(path: Path | None) -> dict[str, Any]:
+    """What the file of defaults says; nothing without a file.
+
+    Raises:
+        InputError: it is not TOML, or cannot be read.
+    """
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"the file of defaults cannot be read: {error.strerror or error}", path=path
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the file of defaults is not TOML: {error}", path=path) from error
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by their long names."""
+    return {
+        name.removeprefix("--"): param
+        for param in command.params
+        if isinstance(param, click.Option)
+        for name in param.opts
+        if name.startswith("--")
+    }
+
+
+def _check_names(content: Mapping[str, Any], path: Path | None, commands: Mapping[str, Any]) -> None:
+    known = [*SHARED, CACHE, *commands]
+    for name, value in content.items():
+        if name not in known:
+            raise InputError(
+                f"{shown(name)} is neither a command nor an option that commands share "
+                f"({', '.join((*SHARED, CACHE))}){did_you_mean(name, known)}",
+                path=path,
+            )
+        if isinstance(value, dict) != (name in commands):
+            kind = "a table, as the name of a command" if name in commands else "a value, not a table"
+            raise InputError(f"{name} has to be {kind}", path=path)
+
+
+def find_defaults(
+    name: str, command: click.Command, commands: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, Default]:
+    """The defaults of a command's parameters, by their Python names: what click calls a default map.
+
+    An environment variable wins over the command's table in the file, and that over the top of the file.
+
+    Args:
+        name: the command's name.
+        command: the command.
+        commands: all commands by name.
+        environ: the environment.
+
+    Raises:
+        InputError: the file is damaged, or has a name or value that does not fit.
+    """
+    path = config_path()
+    content = read_config(path)
+    _check_names(content, path, commands)
+    options = _options(command)
+    found: dict[str, Default] = {}
+
+    def add(key: str, value: Any, source: str, where: Path | None) -> None:
+        option = options[key]
+        if isinstance(value, list) and not option.multiple:
+            value = ",".join(map(str, value))
+        try:
+            for each in value if isinstance(value, list) else [value]:
+                option.type(each, option)
+        except click.UsageError as error:
+            raise InputError(
+                f"{source}: {shown(value)} is no value of --{key}: {error.message}", path=where
+            ) from None
+        if option.multiple and not isinstance(value, list):
+            value = [value]
+        assert option.name is not None
+        found[option.name] = Default(value, source)
+
+    def shared(key: str) -> bool:
+        return key in options and (key not in _ONLY_WHERE_REQUIRED or options[key].required)
+
+    for key in filter(shared, SHARED):
+        if key in content:
+            add(key, content[key], key, path)
+    for key, value in content.get(name, {}).items():
+        if key not in options or key in _NEVER:
+            reason = "cannot have a default" if key in options else f"gexpr {name} has no such option"
+            raise InputError(f"[{name}] {key}: {reason}{did_you_mean(key, set(options) - {key})}", path=path)
+        add(key, value, f"[{name}] {key}", path)
+    for key in filter(shared, SHARED):
+        variable = "GEXPR_" + key.upper().replace("-", "_")
+        if environ.get(variable):
+            add(key, environ[variable], variable, None)
+    return found
+
+
+def cache_default() -> str | None:
+    """The cache folder of the file of defaults, or None."""
+    value = read_config(config_path()).get(CACHE)
+    return None if value is None else os.path.expanduser(str(value))
