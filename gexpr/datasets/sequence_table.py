@@ -22,6 +22,8 @@ from gexpr.genome.compressed import MAX_LINE, read_lines
 from gexpr.results import Track, affine_transform
 
 SIDES = ("left", "right", "both", "none")
+SEQUENCE_COLUMNS = ("sequence", "seq")
+"""Columns of sequences that need not be named."""
 TARGETS = ("raw", "standardized", "affine")
 MISSING = ("error", "drop")
 _EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "None", "null", "."})
@@ -254,10 +256,10 @@ class SequenceTable:
         needed = [name for name in own if name != split or (split_column and separate is None)]
         texts = [sequence_column] if sequence_column else []
         content = read_columns(
-            path, [*texts, *value_columns, *needed], [*([] if texts else ("sequence", "seq")), *own]
+            path, [*texts, *value_columns, *needed], [*([] if texts else SEQUENCE_COLUMNS), *own]
         )
         self._lines = content.lines
-        sequence = sequence_column or next((n for n in ("sequence", "seq") if n in content.values), None)
+        sequence = sequence_column or next((n for n in SEQUENCE_COLUMNS if n in content.values), None)
         if sequence is None:
             raise InputError(
                 "has no column 'sequence' or 'seq'; name the one with the sequences (data.sequence_column, "

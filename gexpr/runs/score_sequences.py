@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from gexpr import checkpoints, logs
-from gexpr.datasets.sequence_table import Construct
+from gexpr.datasets.sequence_table import SIDES, Construct
 from gexpr.errors import CheckpointError, ConfigError, GexprError, InputError, shown, shown_name
 from gexpr.genome.codes import UNKNOWN, encode
 from gexpr.results import Track
@@ -38,7 +38,6 @@ from gexpr.writers.output import AtomicOutput, check_outputs, output_format
 from gexpr.writers.sequences import SUFFIXES, SequenceSchema, open_writer
 
 COMMAND = "score-sequences"
-SIDES = ("none", "left", "right", "both")
 DEFAULT_STATISTICS = ("SAD", "logFC")
 """What is computed of pairs unless something is asked for: as much of it as all tracks allow."""
 
@@ -65,8 +64,8 @@ class SequenceOptions:
         columns: of tables.
         prefix, suffix: bases around every sequence; None for those that the checkpoint names, which are left
             out where they are there already.
-        pad, crop: one of :data:`SIDES`: where unknown bases are added to a shorter sequence, and where bases
-            are cut off a longer one. ``none`` leaves such a row unscored.
+        pad, crop: ``left``, ``right``, ``both`` or ``none``: where unknown bases are added to a shorter
+            sequence, and where bases are cut off a longer one. ``none`` leaves such a row unscored.
         statistics: of pairs; None for those of :data:`DEFAULT_STATISTICS` that all tracks allow.
         pseudocount: the c of ``logFC``.
         format: ``hdf5``, ``tsv``, ``parquet`` or None for the output's suffix.

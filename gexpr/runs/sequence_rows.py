@@ -6,15 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from gexpr.datasets.sequence_table import read_columns, table_kind
+from gexpr.datasets.sequence_table import SEQUENCE_COLUMNS, read_columns, table_kind
 from gexpr.errors import ConfigError, InputError, shown_name
 from gexpr.genome.compressed import read_lines, spool
 from gexpr.genome.records import Record, read_records
 
 Result = TypeVar("Result")
-
-SEQUENCE_COLUMNS = ("sequence", "seq")
-"""Columns of single sequences that need not be named."""
 
 
 class Columns(NamedTuple):
