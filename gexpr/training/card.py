@@ -9,6 +9,7 @@ from typing import Any
 from gexpr.datasets import TrainingSource
 from gexpr.results import Track
 from gexpr.training.config import TrainConfig
+from gexpr.training.optimizers import averaging_start
 
 
 def compose(
@@ -58,8 +59,9 @@ def compose(
     averaged = ""
     if config.optimizer.ema_decay:
         averaged = f", weights averaged (decay {config.optimizer.ema_decay:g})"
-    elif config.optimizer.swa_start is not None:
-        averaged = f", weights averaged equally (from {config.optimizer.swa_start:g} on)"
+    elif (start := averaging_start(config.optimizer, config.schedule.steps)) is not None:
+        if summary["selected_step"] >= start:
+            averaged = f", weights averaged equally from step {start:,} on"
     penalties = [f"{kind} {value:g}" for kind, value in config.optimizer.l2.coefficients().items() if value]
     lines += [
         "",

@@ -207,10 +207,15 @@ def make_average(
     """The configured average of a model's weights over a training of ``steps`` updates, if any."""
     if config.ema_decay:
         return WeightAverage(model, config.ema_decay)
+    start = averaging_start(config, steps)
+    return None if start is None else EqualAverage(model, start, config.swa_every)
+
+
+def averaging_start(config: OptimizerConfig, steps: int) -> int | None:
+    """The update from which on weights are averaged equally, in a training of ``steps``; None for never."""
     if config.swa_start is None:
         return None
-    start = config.swa_start if config.swa_start >= 1 else math.ceil(config.swa_start * steps)
-    return EqualAverage(model, int(start), config.swa_every)
+    return int(config.swa_start if config.swa_start >= 1 else math.ceil(config.swa_start * steps))
 
 
 def learning_rate_factor(step: int, config: ScheduleConfig) -> float:
