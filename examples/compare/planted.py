@@ -7,8 +7,8 @@ Every contig is one window of 262,144 random bases. It has 24 promoters, copies 
 every second contig has 6 enhancers, copies of another, within 2 kb. Every promoter of a contig with
 enhancers lies 20 to 100 kb from the nearest and is on (40 reads), those of the other contigs are off (4
 reads). What a promoter does thus cannot be told from what lies within 20 kb of it. Two more tracks, of the
-motifs themselves, are local; ``sites.bed`` names the kilobases with a motif, from which convolutions learn
-them sooner than from whole contigs.
+motifs themselves, are local; ``sites.bed`` names the kilobases with a motif, from which convolutions
+learn them sooner than from whole contigs.
 """
 
 from __future__ import annotations
