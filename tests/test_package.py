@@ -80,6 +80,11 @@ def commands() -> dict[str, click.Command]:
     return {name: command for name, command in found.items() if command is not None}
 
 
+def subcommands(command: click.Command) -> dict[str, click.Command]:
+    """The commands of a command that is a group."""
+    return dict(command.commands) if isinstance(command, click.Group) else {}
+
+
 def help_page() -> str:
     """docs/commands.md: the help of every command."""
     context = click.Context(main, info_name="gexpr", terminal_width=100)
@@ -92,6 +97,9 @@ def help_page() -> str:
     for name, command in commands().items():
         text = command.get_help(click.Context(command, info_name=name, parent=context, terminal_width=100))
         parts += ["", f"## gexpr {name}", "", "```text", text, "```"]
+        for part, each in subcommands(command).items():
+            inner = click.Context(each, info_name=f"{name} {part}", parent=context, terminal_width=100)
+            parts += ["", f"### gexpr {name} {part}", "", "```text", each.get_help(inner), "```"]
     return "\n".join(parts) + "\n"
 
 
@@ -103,7 +111,8 @@ def test_every_command_has_a_docs_page() -> None:
     for name, command in commands().items():
         section = page.partition(f"\n## gexpr {name}\n")[2].partition("\n## ")[0]
         assert section, f"docs/commands.md has no section 'gexpr {name}'"
-        for parameter in command.params:
+        inner = [parameter for each in subcommands(command).values() for parameter in each.params]
+        for parameter in [*command.params, *inner]:
             for option in parameter.opts if isinstance(parameter, click.Option) else ():
                 assert option in section, f"docs/commands.md: gexpr {name} lacks {option}"
 

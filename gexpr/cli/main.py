@@ -29,6 +29,7 @@ COMMANDS = {
     "prepare": "Turn a genome and measured tracks into a training dataset.",
     "train": "Train a model from a configuration file; resumes where it stopped.",
     "evaluate": "Measure a checkpoint on held-out chromosomes.",
+    "plot": "Draw predictions, measurements, scores and mutagenesis.",
     "completion": "Print a script that completes commands and options in a shell.",
 }
 

@@ -32,8 +32,8 @@ class Coverage(Protocol):
 
     dropped: Dropped
 
-    def values(self, contig: str) -> np.ndarray:
-        """float64 (contig length,): value of each base."""
+    def values(self, contig: str, start: int = 0, end: int | None = None) -> np.ndarray:
+        """float64 (end - start,): value of each base from ``start`` to ``end``; None is the contig's end."""
         ...
 
 
@@ -50,13 +50,19 @@ class IntervalCoverage:
         self._intervals = intervals
         self.dropped = dropped
 
-    def values(self, contig: str) -> np.ndarray:
-        """float64 (contig length,): sum of the values of the intervals that cover each base."""
-        length = self._lengths[contig]
-        total = np.zeros(length, dtype=np.float64)
+    def values(self, contig: str, start: int = 0, end: int | None = None) -> np.ndarray:
+        """float64 (end - start,): sum of the values of the intervals that cover each base."""
+        end = self._lengths[contig] if end is None else end
+        total = np.zeros(end - start, dtype=np.float64)
         if contig not in self._intervals:
             return total
         starts, ends, values = self._intervals[contig]
+        if total.size < self._lengths[contig]:
+            inside = (starts < end) & (ends > start)
+            starts, ends = np.maximum(starts[inside], start) - start, np.minimum(ends[inside], end) - start
+            values = values[inside]
+            if not len(values):
+                return total
         widths = ends - starts
         # Spread a bounded number of bases at a time; one interval is never longer than the contig.
         piece = np.cumsum(widths) // _SPREAD_BASES
@@ -100,14 +106,14 @@ class BigWigCoverage:
                 self._names[contig] = name
         self.dropped = Dropped(0, unknown)
 
-    def values(self, contig: str) -> np.ndarray:
-        """float64 (contig length,): value of each base."""
-        length = self._lengths[contig]
+    def values(self, contig: str, start: int = 0, end: int | None = None) -> np.ndarray:
+        """float64 (end - start,): value of each base."""
+        end = self._lengths[contig] if end is None else end
         if contig not in self._names:
-            return np.zeros(length, dtype=np.float64)
+            return np.zeros(end - start, dtype=np.float64)
         handle = _open_bigwig(require("pyBigWig", "train"), self._path)
         try:
-            values = handle.values(self._names[contig], 0, length, numpy=True)
+            values = handle.values(self._names[contig], start, end, numpy=True)
         except RuntimeError as error:
             raise InputError(f"cannot read contig {contig}: {error}", path=self._path) from error
         finally:

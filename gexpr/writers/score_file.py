@@ -19,6 +19,7 @@ from gexpr.writers.scores import (
     FORMAT_NAME,
     FORMAT_VERSION,
     NUMBER_TYPES,
+    PROFILES,
     Columns,
     variant_name,
 )
@@ -261,6 +262,30 @@ class ScoreFile:
         low, high = min(columns, default=0), max(columns, default=-1) + 1
         values = self._numbers(dataset, start, end, slice(low, high))
         return np.take(values, np.asarray(columns, dtype=np.intp) - low, axis=1)
+
+    def profiles(self, row: int) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
+        """Predictions around the allele of a row, of the reference and the alternate, and where they begin.
+
+        Returns:
+            Two arrays (bins, tracks), NaN where the row was not scored, and the 0-based first base of the
+            first bin.
+
+        Raises:
+            InputError: the file was written without ``--profiles``, or is damaged.
+        """
+        if not all(name in self._file for name in PROFILES):
+            raise self._fault(
+                "it holds scores alone; predictions around the variants are written by "
+                "'gexpr score-variants --profiles center:BINS'"
+            )
+        try:
+            reference, alternate = (self._dataset(name, "f", 3, self.rows)[row] for name in PROFILES[:2])
+            start = int(self._dataset(PROFILES[2], "iu", 1, self.rows)[row])
+        except _DAMAGE as error:
+            raise self._damaged(error) from None
+        if reference.shape != alternate.shape or reference.shape[1] != len(self.tracks):
+            raise self._fault(f"the predictions have the shapes {reference.shape} and {alternate.shape}")
+        return reference, alternate, start
 
     def _numbers(self, dataset: h5py.Dataset, start: int, end: int, columns: slice) -> NDArray[Any]:
         try:

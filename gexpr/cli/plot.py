@@ -1,0 +1,394 @@
+"""``gexpr plot``: pictures of predictions, mutagenesis and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from gexpr import logs
+from gexpr.cli import options
+from gexpr.results import Region
+
+
+@click.group("plot")
+def command() -> None:
+    """Draw pictures: PNG, SVG or PDF by the suffix of --output.
+
+    Colors can be told apart with any color vision; positions are in base pairs, 1-based. Equal
+    contents give equal bytes. Needs: pip install 'gexpr[plot]'.
+    """
+
+
+def _picture(function: options.Command) -> options.Command:
+    """Options of every picture: from ``--output`` to ``--quiet``."""
+    decorators: tuple[Callable[[Any], Any], ...] = (
+        click.option(
+            "--output",
+            "-o",
+            "outputs",
+            required=True,
+            multiple=True,
+            metavar="FILE",
+            help=".png, .svg or .pdf. Several pictures are the pages of one PDF, or NAME-1.png, NAME-2.png, "
+            "...; repeatable.",
+        ),
+        click.option(
+            "--width",
+            type=click.FloatRange(min=1, max=100),
+            default=7.2,
+            show_default=True,
+            metavar="INCHES",
+            help="Width; 7.2 is two columns of most journals, 3.5 one.",
+        ),
+        click.option(
+            "--height",
+            type=click.FloatRange(min=1, max=100),
+            metavar="INCHES",
+            help="Height.  [default: by content]",
+        ),
+        click.option(
+            "--dpi",
+            type=click.IntRange(min=30, max=1200),
+            default=200,
+            show_default=True,
+            help="Dots per inch.",
+        ),
+        options.force,
+        options.quiet,
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def _genes(function: options.Command) -> options.Command:
+    return click.option(
+        "--genes",
+        "-g",
+        metavar="FILE",
+        help="Gene models to draw below: GTF, GFF3, BED or a table of genes.",
+    )(function)
+
+
+def _max_tracks(order: str) -> Callable[[options.Command], options.Command]:
+    return click.option(
+        "--max-tracks",
+        type=click.IntRange(min=1, max=40),
+        default=4,
+        show_default=True,
+        metavar="N",
+        help=f"Draw at most N of the tracks: {order}.",
+    )
+
+
+def _regions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Region, ...]:
+    regions: tuple[Region, ...] = options.parsed_regions(ctx, param, value)
+    return regions
+
+
+def _panels(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    from gexpr.report.scores import parse_panels
+
+    panels: tuple[str, ...] = options.parsed(parse_panels)(ctx, param, value)
+    return panels
+
+
+def _save(figures: Sequence[Any], outputs: Sequence[str], dpi: int, force: bool) -> None:
+    from gexpr.report.style import save
+
+    for output in outputs:
+        for path in save(figures, output, dpi=dpi, force=force):
+            logs.info(f"written to {path}")
+
+
+def _start(outputs: Sequence[str], inputs: Sequence[str | None], quiet: bool) -> None:
+    """Everything that can be found wrong before the work: the library, suffixes, outputs over inputs."""
+    from gexpr.errors import require
+    from gexpr.report.style import check_suffix
+    from gexpr.writers.output import check_outputs
+
+    logs.set_quiet(quiet)
+    for output in outputs:
+        check_suffix(output)
+    check_outputs(outputs, inputs)
+    require("matplotlib", "plot")
+
+
+def _gene_models(path: str | None, contigs: Sequence[str]) -> list[Any] | None:
+    if path is None:
+        return None
+    from gexpr.runs.pictures import genes_of
+
+    return genes_of(path, contigs)
+
+
+@command.command("variant")
+@click.argument("variants", nargs=-1, metavar="[CHR:POS:REF:ALT]...")
+@options.checkpoints(required=False)
+@click.option("--fasta", "-f", metavar="FILE", help="The genome, plain or bgzipped; 'example' is yeast chrI.")
+@click.option("--vcf", metavar="FILE", help="Take the variants from a VCF: those of --id, or all.")
+@click.option(
+    "--id", "ids", multiple=True, metavar="ID", help="ID of a variant of --vcf or --profiles; repeatable."
+)
+@click.option(
+    "--profiles",
+    "scores",
+    metavar="SCORES.h5",
+    help="Draw the predictions in a file of score-variants --profiles; no model is needed.",
+)
+@click.option(
+    "--flank",
+    type=click.IntRange(min=1),
+    metavar="BP",
+    help="Draw the bins within BP of the variant.  [default: all that there are]",
+)
+@options.tracks
+@_max_tracks("those that the variant changes most")
+@_genes
+@options.contig_aliases
+@options.prediction
+@_picture
+def variant(
+    variants: tuple[str, ...],
+    checkpoint: str | tuple[str, ...] | None,
+    fasta: str | None,
+    vcf: str | None,
+    ids: tuple[str, ...],
+    scores: str | None,
+    flank: int | None,
+    tracks: str | None,
+    max_tracks: int,
+    genes: str | None,
+    contig_aliases: str | None,
+    outputs: tuple[str, ...],
+    width: float,
+    height: float | None,
+    dpi: int,
+    force: bool,
+    quiet: bool,
+    **prediction: Any,
+) -> None:
+    """Draw the predicted tracks of both alleles over the window, and their difference.
+
+    One picture for each allele: below each track the difference, at the bottom gene models with
+    their transcription starts.
+
+    \b
+    One variant of the example, with the model:
+      gexpr plot variant -c yeast-tss -f example --vcf example --id 'SSA1:c.-161A>C' -o ssa1.png
+    By its place, within 500 bp, with genes:
+      gexpr plot variant -c yeast-tss -f sacCer3.fa.gz chrI:141592:T:G --flank 500 -g genes.gtf -o ssa1.pdf
+    From scores that were written with --profiles:
+      gexpr plot variant --profiles scores.h5 --id 'SSA1:c.-161A>C' -o ssa1.svg
+    """
+    from gexpr.genome.examples import resolve_fasta, resolve_vcf
+    from gexpr.runs import pictures
+
+    if scores is None and (checkpoint is None or fasta is None):
+        raise click.UsageError("Give --checkpoint and --fasta, or --profiles.")
+    if scores is not None and (checkpoint is not None or vcf is not None):
+        raise click.UsageError("--profiles takes the place of --checkpoint, --fasta and --vcf.")
+    if not variants and not ids and vcf is None:
+        raise click.UsageError("Give variants as CHR:POS:REF:ALT, or by --id.")
+    if ids and vcf is None and scores is None:
+        raise click.UsageError("--id needs --vcf or --profiles.")
+    _start(outputs, [scores, vcf, fasta, genes], quiet)
+    records = [pictures.parse_allele(text) for text in variants]
+    if scores is not None:
+        profiles = pictures.stored_alleles(scores, ids, records, tracks)
+    else:
+        from gexpr.genome.contigs import ContigMap, read_aliases
+        from gexpr.genome.fasta import Fasta
+        from gexpr.runs.common import ModelOptions, open_predictor
+
+        assert checkpoint is not None and fasta is not None
+        if vcf is not None:
+            records += pictures.find_records(resolve_vcf(vcf), ids)
+        genome = Fasta(resolve_fasta(fasta))
+        contigs = ContigMap(genome.names, read_aliases(contig_aliases) if contig_aliases else None)
+        predictor = open_predictor(ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction))
+        profiles = pictures.predict_alleles(predictor, genome, contigs, records)
+    from gexpr.report.tracks import draw_variant, strongest_columns
+
+    profiles = [each.within(flank) for each in profiles]
+    models = _gene_models(genes, [each.variant.chrom for each in profiles])
+    figures = [
+        draw_variant(each, models, columns=strongest_columns(each, max_tracks), width=width, height=height)
+        for each in profiles
+    ]
+    if profiles and len(profiles[0].tracks) > max_tracks:
+        logs.info(f"the {max_tracks} of {len(profiles[0].tracks):,} tracks that change most are drawn")
+    _save(figures, outputs, dpi, force)
+
+
+@command.command("region")
+@options.checkpoint
+@options.fasta
+@click.option(
+    "--region",
+    "-r",
+    "regions",
+    multiple=True,
+    required=True,
+    metavar="CHR:START-END",
+    callback=_regions,
+    help="What to draw, 1-based, END included; repeatable.",
+)
+@click.option(
+    "--measured",
+    "-m",
+    multiple=True,
+    metavar="[TRACK=]FILE",
+    help="What was measured of a track: bigWig, bedGraph, or BED with a count in column 5 (of the track's "
+    "strand). Repeatable; several files of a track are added.",
+)
+@click.option(
+    "--data",
+    metavar="DATASET.h5",
+    help="What was measured: the targets of a dataset of 'gexpr prepare', of the tracks with the same ids.",
+)
+@click.option("--share-y", is_flag=True, help="Draw measured and predicted on one scale; always with --data.")
+@options.tracks
+@_max_tracks("those with a measurement first")
+@_genes
+@options.contig_aliases
+@options.prediction
+@_picture
+def region(
+    checkpoint: str | tuple[str, ...],
+    fasta: str,
+    regions: tuple[Region, ...],
+    measured: tuple[str, ...],
+    data: str | None,
+    share_y: bool,
+    tracks: str | None,
+    max_tracks: int,
+    genes: str | None,
+    contig_aliases: str | None,
+    outputs: tuple[str, ...],
+    width: float,
+    height: float | None,
+    dpi: int,
+    force: bool,
+    quiet: bool,
+    **prediction: Any,
+) -> None:
+    """Draw predicted tracks over regions, below what was measured there.
+
+    One picture for each region. Measured signals are sums over the model's bins; r is Pearson's
+    correlation over the bins that are drawn.
+
+    \b
+      gexpr plot region -c yeast-tss -f sacCer3.fa.gz -r chrI:71,000-73,000 -t WT_plus \\
+        -m WT_plus=S288C_WT_1.bed.gz -g genes.bed.gz -o cdc19.png
+    """
+    from gexpr.datasets.prepared import PreparedDataset
+    from gexpr.genome.contigs import ContigMap, read_aliases
+    from gexpr.genome.examples import resolve_fasta
+    from gexpr.genome.fasta import Fasta
+    from gexpr.report.tracks import draw_region, measured_first
+    from gexpr.runs import pictures
+    from gexpr.runs.common import ModelOptions, open_predictor
+
+    if measured and data is not None:
+        raise click.UsageError("Give --measured or --data, not both.")
+    pairs = pictures.parse_measured(measured)
+    _start(outputs, [fasta, genes, data, *(path for _, path in pairs)], quiet)
+    genome = Fasta(resolve_fasta(fasta))
+    contigs = ContigMap(genome.names, read_aliases(contig_aliases) if contig_aliases else None)
+    dataset = None if data is None else PreparedDataset(data, in_memory=False)
+    if dataset is not None:
+        regions = tuple(pictures.dataset_region(each, dataset) for each in regions)
+    predictor = open_predictor(ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction))
+    profiles = pictures.predict_region_profiles(predictor, genome, contigs, regions)
+    if dataset is not None:
+        profiles = pictures.with_dataset(profiles, dataset)
+    profiles = pictures.with_files(profiles, pairs, dict(genome.lengths))
+    models = _gene_models(genes, [each.contig for each in profiles])
+    figures = [
+        draw_region(
+            each,
+            models,
+            columns=measured_first(each, max_tracks),
+            share_y=share_y or dataset is not None,
+            width=width,
+            height=height,
+        )
+        for each in profiles
+    ]
+    if profiles and len(profiles[0].tracks) > max_tracks:
+        logs.info(f"{max_tracks} of {len(profiles[0].tracks):,} tracks are drawn; see --tracks, --max-tracks")
+    _save(figures, outputs, dpi, force)
+
+
+@command.command("scores")
+@click.argument("scores", metavar="SCORES.h5")
+@click.option(
+    "--panels",
+    default="distribution,positions,heatmap",
+    show_default=True,
+    metavar="LIST",
+    callback=_panels,
+    help="Which to draw, from above: the distribution of every track, the strongest scores along the "
+    "chromosomes, the strongest variants in all tracks.",
+)
+@click.option(
+    "--stat", "statistic", metavar="NAME", help="Statistic to draw.  [default: the file's first one]"
+)
+@click.option(
+    "--top",
+    "-n",
+    type=click.IntRange(min=1, max=200),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Variants of the heat map.",
+)
+@options.order
+@options.stored_tracks
+@options.regions
+@click.option("--title", metavar="TEXT", help="Title.  [default: the file's name]")
+@_picture
+def scores(
+    scores: str,
+    panels: tuple[str, ...],
+    statistic: str | None,
+    top: int,
+    by: str,
+    tracks: str | None,
+    regions: tuple[Region, ...],
+    regions_file: str | None,
+    title: str | None,
+    outputs: tuple[str, ...],
+    width: float,
+    height: float | None,
+    dpi: int,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Draw a file of scores: distribution, strongest variants along chromosomes, heat map.
+
+    SCORES.h5 is an output of score-variants or of export; it is read in pieces, whatever its size. Along
+    the chromosomes every variant has the score of its strongest track; of 20,000 stretches the
+    largest gain and the largest loss are drawn.
+
+    \b
+      gexpr plot scores scores.h5 -o scores.png
+      gexpr plot scores scores.h5 --panels heatmap -t '*K562*' --top 40 -o top.pdf
+    """
+    import os
+
+    from gexpr.genome.places import with_bed
+    from gexpr.report.scores import draw_scores
+    from gexpr.runs.pictures import summarize_scores
+
+    _start(outputs, [scores, regions_file], quiet)
+    summary = summarize_scores(
+        scores, statistic=statistic, tracks=tracks, regions=with_bed(regions, regions_file), top=top, by=by
+    )
+    figure = draw_scores(
+        summary, title=title or os.path.basename(scores), panels=panels, width=width, height=height
+    )
+    _save([figure], outputs, dpi, force)
