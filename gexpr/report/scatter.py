@@ -13,38 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr import logs
-from gexpr.errors import ConfigError, require
+from gexpr.errors import ConfigError
 from gexpr.evaluation import Density, Evaluation, difference_of
 from gexpr.evaluation.groups import assays_of
+from gexpr.report.style import BLUE, GREY, VERMILION, WIDTH, new_figure, save, styled
 
-SUFFIXES = (".png", ".svg", ".pdf")
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
-"""Of the palette of Okabe and Ito, which readers with any colour vision tell apart."""
 SIDES = ("measured", "predicted")
 MAX_PICTURES = 60
 """Most pictures that :func:`draw_all` draws of one evaluation."""
 
 
 def _figure(panels: int) -> tuple[Any, list[Any]]:
-    require("matplotlib", "plot")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * panels, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH / 2 * panels, WIDTH / 2)
     return figure, list(np.ravel(figure.subplots(1, panels)))
 
 
-def _save(figure: Any, path: Path) -> Path:
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"pictures are {', '.join(SUFFIXES)}, not {path.suffix!r}: {path}")
-    # Without a date and with a fixed salt, equal results give equal bytes.
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "gexpr", "svg.fonttype": "none"}):
-        metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
-        figure.savefig(path, dpi=150, metadata=metadata)
-    return path
+def _save(figure: Any, path: str | os.PathLike[str]) -> Path:
+    (saved,) = save([figure], os.fspath(path), force=True)
+    return Path(saved)
 
 
 def _r(value: float) -> str:
@@ -86,7 +72,7 @@ def draw_points(
     low, high = float(values.min()), float(values.max())
     margin = 0.04 * (high - low or 1.0)
     limits = low - margin, high + margin
-    axes.plot(limits, limits, color=ORANGE, linewidth=1.2, linestyle="--", zorder=1)
+    axes.plot(limits, limits, color=VERMILION, linewidth=1.2, linestyle="--", zorder=1)
     axes.set(
         xlim=limits,
         ylim=limits,
@@ -115,7 +101,7 @@ def draw_density(
     counts = np.ma.masked_equal(density.counts[:cells, :cells], 0)
     norm = LogNorm(vmin=1, vmax=max(2, int(density.counts.max())))
     mesh = axes.pcolormesh(edges, edges, counts.T, cmap="cividis", norm=norm, rasterized=True)
-    axes.plot(edges[[0, -1]], edges[[0, -1]], color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.plot(edges[[0, -1]], edges[[0, -1]], color=VERMILION, linewidth=1.2, linestyle="--")
     axes.set(aspect="equal", title=title, xlabel=f"{sides[0]} {unit}", ylabel=f"{sides[1]} {unit}")
     for axis in (axes.xaxis, axes.yaxis):
         _count_ticks(axis, float(edges[-1]), np.log10)
@@ -133,6 +119,7 @@ def _title(figure: Any, evaluation: Evaluation, name: str) -> None:
     )
 
 
+@styled
 def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.PathLike[str]) -> Path:
     """Picture of one condition: genes (when there are any) and bins, measured against predicted.
 
@@ -174,9 +161,10 @@ def condition_scatter(evaluation: Evaluation, condition: int, path: str | os.Pat
             _sides(evaluation),
         )
     _title(figure, evaluation, name)
-    return _save(figure, Path(path))
+    return _save(figure, path)
 
 
+@styled
 def difference_scatter(evaluation: Evaluation, difference: int, path: str | os.PathLike[str]) -> Path:
     """Picture of the difference between two conditions over genes; arguments as :func:`condition_scatter`."""
     pair = evaluation.differences[difference]
@@ -199,9 +187,10 @@ def difference_scatter(evaluation: Evaluation, difference: int, path: str | os.P
         differences=True,
     )
     _title(figure, evaluation, pair.name)
-    return _save(figure, Path(path))
+    return _save(figure, path)
 
 
+@styled
 def assay_scatter(evaluation: Evaluation, assay: str, path: str | os.PathLike[str]) -> Path:
     """Picture of the bins of one assay's tracks, and of how their correlations are spread.
 
@@ -236,7 +225,7 @@ def assay_scatter(evaluation: Evaluation, assay: str, path: str | os.PathLike[st
     }
     draw_correlations(axes[1], values, f"{len(places):,} track{'s' * (len(places) != 1)}")
     _title(figure, evaluation, assay)
-    return _save(figure, Path(path))
+    return _save(figure, path)
 
 
 def draw_correlations(axes: Any, values: dict[str, NDArray], title: str) -> None:
@@ -249,7 +238,7 @@ def draw_correlations(axes: Any, values: dict[str, NDArray], title: str) -> None
     """
     low = min([0.0, *(float(each.min()) for each in values.values() if len(each))])
     edges = np.linspace(np.floor(low * 20) / 20, 1.0, 21 if low >= 0 else 41)
-    for (transform, each), color in zip(values.items(), (BLUE, ORANGE), strict=False):
+    for (transform, each), color in zip(values.items(), (BLUE, VERMILION), strict=False):
         if len(each):
             label = f"{transform}, median {_r(float(np.median(each)))}"
             axes.hist(each, bins=edges, histtype="step", color=color, linewidth=1.4, label=label)

@@ -115,8 +115,9 @@ def stored_alleles(
     Raises:
         InputError: one of them is not in the file or was not scored, or the file has no predictions.
     """
-    places = {(each.chrom, each.pos, each.ref.upper(), each.alts[0].upper()): None for each in alleles}
-    wanted: dict[str | tuple[str, int, str, str], list[int]] = {each: [] for each in [*ids, *places]}
+    wanted: dict[str | tuple[str, int, str, str], list[int]] = {name: [] for name in ids}
+    for each in alleles:
+        wanted[each.chrom, each.pos, each.ref.upper(), each.alts[0].upper()] = []
     with ScoreFile(path) as file:
         columns = select_tracks(file.tracks, tracks)
         for start, end in file.blocks():
