@@ -17,6 +17,7 @@ PACKAGE = Path(gexpr.__file__).parent
 #: From the top down; packages on one row never import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
+    ("api",),
     ("report", "runs"),
     ("training",),
     ("scoring", "evaluation", "conversion"),
@@ -45,7 +46,11 @@ OWNERS: dict[str, frozenset[str]] = {
     "tensorboard": frozenset({"training"}),
     "matplotlib": frozenset({"report"}),
     "pyarrow": frozenset({"writers", "datasets"}),
-    "torch": frozenset({"models", "checkpoints", "scoring", "evaluation", "conversion", "training", "runs"}),
+    "torch": frozenset(
+        {"api", "models", "checkpoints", "scoring", "evaluation", "conversion", "training", "runs"}
+    ),
+    "pandas": frozenset({"api"}),
+    "xarray": frozenset({"api"}),
     "distributed": frozenset({"runs"}),
     "dask_jobqueue": frozenset({"runs"}),
     "numpy": frozenset(name for row in LAYERS[:-1] for name in row),
@@ -53,6 +58,7 @@ OWNERS: dict[str, frozenset[str]] = {
 #: Dependencies of an extra: never imported when a module of ours is imported.
 OPTIONAL = frozenset(
     {"lightning", "matplotlib", "pyBigWig", "yaml", "tensorboard", "distributed", "dask_jobqueue", "pyarrow"}
+    | {"pandas", "xarray"}
 )
 
 

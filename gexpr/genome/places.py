@@ -40,6 +40,11 @@ def parse_region(text: str) -> Region:
     return Region(match.group(1), start - 1, end)
 
 
+def open_ended(region: Region) -> bool:
+    """Whether a region of :func:`parse_region` reaches to the end of its contig, wherever that is."""
+    return region.end == _FOREVER
+
+
 def with_bed(regions: Iterable[Region], bed: str | None) -> tuple[Region, ...]:
     """Regions, and those of a BED file if there is one.
 

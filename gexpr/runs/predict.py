@@ -96,7 +96,8 @@ def place_regions(regions: Sequence[Region], genome: Fasta, contigs: ContigMap, 
             names = ", ".join(genome.names[:5]) + (", ..." if len(genome.names) > 5 else "")
             name = shown_name(region.chrom)
             raise InputError(
-                f"the FASTA has no contig '{name}' (it has {names}); see --contig-aliases",
+                f"the FASTA has no contig '{name}' (it has {names}){contigs.near(region.chrom)}; "
+                "see --contig-aliases",
                 path=path,
                 line=region.line,
             )
