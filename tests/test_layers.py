@@ -40,7 +40,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "h5py": frozenset({"writers", "datasets", "checkpoints", "conversion"}),
     "safetensors": frozenset({"checkpoints", "conversion"}),
     "google_crc32c": frozenset({"wire"}),
-    "pyBigWig": frozenset({"datasets"}),
+    "pyBigWig": frozenset({"datasets", "writers"}),
     "yaml": frozenset({"datasets", "training"}),
     "lightning": frozenset({"training"}),
     "tensorboard": frozenset({"training"}),

@@ -13,9 +13,11 @@ from gexpr.cli import options
 @options.output(
     ("hdf5", "tsv", "vcf", "parquet", "npz"),
     ".h5, .tsv, .tsv.gz; .vcf, .vcf.gz, .parquet for scores; .npz for one predicted region",
+    required=False,
     several=True,
     stream="'-' is TSV on stdout, or with --format vcf VCF.",
 )
+@options.track_folders
 @click.option("--long", is_flag=True, help="TSV with one line for each allele, track and statistic.")
 @click.option("--vcf", metavar="FILE", help="The file that was scored, for an annotated VCF.")
 @options.force
@@ -25,8 +27,10 @@ from gexpr.cli import options
 @options.quiet
 def command(
     run_dir: str,
-    output: str | tuple[str, ...],
+    output: str | tuple[str, ...] | None,
     format: str | None,
+    bigwig: str | None,
+    bedgraph: str | None,
     long: bool,
     vcf: str | None,
     force: bool,
@@ -54,10 +58,14 @@ def command(
     from gexpr.runs.merge import merge_run
 
     logs.set_quiet(quiet)
+    if not (output or bigwig or bedgraph):
+        raise click.UsageError("Missing option '--output' / '-o'.")
     merge_run(
         run_dir,
         output,
         format=format,
+        bigwig=bigwig,
+        bedgraph=bedgraph,
         long=long,
         vcf=None if vcf is None else resolve_vcf(vcf),
         force=force,

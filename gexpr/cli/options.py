@@ -191,6 +191,21 @@ def regions(function: Command) -> Command:
     )(function)
 
 
+def track_folders(function: Command) -> Command:
+    """``--bigwig`` and ``--bedgraph``."""
+    function = click.option(
+        "--bedgraph",
+        metavar="DIR",
+        help="Write a bgzipped bedGraph file for each track into DIR, averaged as for --bigwig.",
+    )(function)
+    return click.option(
+        "--bigwig",
+        metavar="DIR",
+        help="Write a bigWig file for each track into DIR; where regions overlap, the mean of their "
+        "predictions. Needs gexpr[bigwig].",
+    )(function)
+
+
 def order(function: Command) -> Command:
     """``--by``."""
     return click.option(
@@ -444,9 +459,10 @@ def run_control(function: Command) -> Command:
             "cluster_options",
         )
         run = {name: values.pop(name) for name in names}
-        if run["shard"] is None and values["output"] is None and not values["dry_run"]:
+        outputs = [values["output"], *(values.get(name) for name in ("bigwig", "bedgraph"))]
+        if run["shard"] is None and not any(outputs) and not values["dry_run"]:
             raise click.UsageError("Missing option '--output' / '-o' (only a --shard can do without).")
-        if values["output"] == "-" or values["dry_run"]:
+        if (values["output"] == "-" and not any(outputs[1:])) or values["dry_run"]:
             return function(run=run, **values)
         # The imports take seconds: a signal that comes meanwhile must not kill the process.
         from gexpr.runs.signals import Stopper

@@ -1,4 +1,4 @@
-"""``gexpr predict``: regions of a BED file to predictions."""
+"""``gexpr predict``: regions of a genome, or sequences, to predictions."""
 
 from __future__ import annotations
 
@@ -8,26 +8,71 @@ import click
 
 from gexpr import logs
 from gexpr.cli import options
+from gexpr.results import Region
 
 
 @click.command("predict")
-@click.argument("bed")
+@click.argument("bed", required=False)
 @options.checkpoint
-@options.fasta
-@options.output(("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz or .npz (one region)", required=False)
+@click.option(
+    "--fasta",
+    "-f",
+    metavar="FILE",
+    help="The genome, plain or bgzipped; 'example' is yeast chromosome I. Not with --sequences.",
+)
+@click.option(
+    "--region",
+    "-r",
+    "regions",
+    multiple=True,
+    metavar="CHR:START-END",
+    callback=options.parsed_regions,
+    help="Predict this region: 1-based, END included, commas allowed; CHR alone is the whole contig. "
+    "Repeatable, and before those of BED.",
+)
+@click.option("--genome", is_flag=True, help="Predict whole contigs: all of the genome's.")
+@click.option(
+    "--contigs",
+    metavar="LIST",
+    help="With --genome: only these contigs, separated by commas.",
+)
+@click.option(
+    "--sequences",
+    metavar="FASTA",
+    help="Predict every record of a FASTA file from end to end, in place of a genome ('-' reads stdin).",
+)
+@options.output(
+    ("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz or .npz (one region)", required=False, several=True
+)
+@options.track_folders
 @options.tracks
+@click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    metavar="BP",
+    help="How far the predictions of neighboring windows overlap at least, where a region needs several; "
+    "every bin is taken from the window in whose middle it lies better.  [default: enough that it comes "
+    "from the middle three quarters of a context]",
+)
 @options.prediction
 @options.dtype
 @options.contig_aliases
 @options.run_control
 @options.quiet
 def command(
-    bed: str,
+    bed: str | None,
     checkpoint: str | tuple[str, ...],
-    fasta: str,
-    output: str | None,
+    fasta: str | None,
+    regions: tuple[Region, ...],
+    genome: bool,
+    contigs: str | None,
+    sequences: str | None,
+    output: str | tuple[str, ...] | None,
     format: str | None,
+    bigwig: str | None,
+    bedgraph: str | None,
     tracks: str | None,
+    overlap: int | None,
     reverse_complement: bool,
     shifts: tuple[int, ...],
     unsquash: bool,
@@ -43,20 +88,24 @@ def command(
     quiet: bool,
     run: dict[str, Any],
 ) -> None:
-    """Predict the tracks over the regions of BED, a file with 3 to 12 columns ('-' reads stdin).
+    """Predict the tracks over the regions of BED, a file with 3 to 12 columns ('-' reads stdin), of
+    --region, over whole contigs (--genome) or over the records of a FASTA file (--sequences).
 
-    Each region lies in the middle of the model's context; longer ones are tiled. HDF5 holds a
-    value for every bin; the bins of a '-' region run 5' to 3' on its strand. TSV holds the sum
-    over the region's bins.
+    A region lies in the middle of the model's context; a long one is tiled. HDF5 holds a value for
+    every bin; the bins of a '-' region run 5' to 3' on its strand. TSV holds the sum over the region's
+    bins. bigWig and bedGraph hold the tracks along the genome.
 
     \b
     Sums over the example's promoters, as a table on the terminal:
       gexpr predict -c yeast-tss -f example -o - example
-    Profiles, for one track:
-      gexpr predict -c yeast-tss -f sacCer3.fa.gz -t 0 -o profiles.h5 regions.bed
+    Profiles of one track, for programs and for a genome browser:
+      gexpr predict -c yeast-tss -f sacCer3.fa.gz -t 0 -o profiles.h5 --bigwig tracks regions.bed
+    One region; a whole genome:
+      gexpr predict -c yeast-tss -f example -o region.npz --region chrI:30,000-40,000
+      gexpr predict -c yeast-tss -f sacCer3.fa.gz --genome --contigs chrI,chrII --bigwig tracks
 
-    Finished blocks of regions are kept in OUTPUT.run until the output is complete: after an
-    interruption the same command continues.
+    Finished blocks of regions are kept in OUTPUT.run (DIR.run without -o) until the output is complete:
+    after an interruption the same command continues.
 
     Exit codes: 0 success; 1 the input or the environment is at fault (finished blocks are kept);
     2 wrong usage; 75 stopped by SIGINT, SIGTERM or SIGUSR1 after the current block, the same
@@ -68,6 +117,21 @@ def command(
     from gexpr.runs.predict import PredictOptions, predict
 
     logs.set_quiet(quiet)
+    if sequences is not None and (bed or fasta or regions or genome):
+        raise click.UsageError("--sequences takes no BED, --fasta, --region or --genome: it is all there is.")
+    if sequences is None and fasta is None:
+        raise click.UsageError("Missing option '--fasta' / '-f' (or --sequences).")
+    if sequences is None and not (bed or regions or genome):
+        raise click.UsageError("Nothing to predict: give BED, --region, --genome or --sequences.")
+    if genome and (bed or regions):
+        raise click.UsageError("--genome predicts whole contigs; leave out BED and --region.")
+    if contigs is not None and not genome:
+        raise click.UsageError("--contigs is for --genome; --region CHR is a whole contig, too.")
+    wanted = tuple(name for name in (contigs or "").split(",") if name)
+    if contigs is not None and not wanted:
+        raise click.UsageError("--contigs names no contig.")
+    bed = None if bed is None else resolve_bed(bed)
+    place = resolve_fasta(str(sequences or fasta))
     predicted = PredictOptions(
         model=ModelOptions(
             checkpoint=checkpoint,
@@ -85,13 +149,17 @@ def command(
         contig_aliases=contig_aliases,
         format=format,
         dtype=dtype,
+        regions=regions,
+        contigs=wanted if genome else None,
+        sequences=sequences is not None,
+        overlap=overlap,
+        bigwig=bigwig,
+        bedgraph=bedgraph,
     )
     if dry_run:
         from gexpr.runs.dry_run import dry_run_predictions
 
-        for line in dry_run_predictions(
-            resolve_bed(bed), resolve_fasta(fasta), output, predicted, RunOptions(**run)
-        ):
+        for line in dry_run_predictions(bed, place, output, predicted, RunOptions(**run)):
             click.echo(line)
         return
-    predict(resolve_bed(bed), resolve_fasta(fasta), output, predicted, RunOptions(**run))
+    predict(bed, place, output, predicted, RunOptions(**run))

@@ -93,46 +93,83 @@ def region_bins(start: int, end: int, bin_size: int) -> tuple[int, int]:
     return start - (bins * bin_size - length) // 2, bins
 
 
-def tile(start: int, end: int, context_length: int, core_length: int, bin_size: int) -> list[Tile]:
-    """Windows that together predict a region once, bin after bin.
+class Tiling(NamedTuple):
+    """How windows lie over the bins of a region.
 
-    The region's bins (:func:`region_bins`) are split into the fewest pieces of at most
-    ``core_length // bin_size`` bins, of equal length to within one bin. Each piece lies in the
-    centre of its window's core (one bin left of it where the difference is odd), so that a
-    short region is centred in the context.
+    Args:
+        context_length: bases that the model reads.
+        core_length: bases that the model predicts, ``target_length * bin_size``, in the middle.
+        bin_size: bases per output bin.
+        most_bins: bins that a window contributes to a region that is too long for one window, at most; 0
+            stands for all that the model predicts.
+    """
+
+    context_length: int
+    core_length: int
+    bin_size: int
+    most_bins: int = 0
+
+    def windows(self, bins: int) -> int:
+        """Windows that so many consecutive bins need."""
+        target_length = self.core_length // self.bin_size
+        if bins <= target_length:
+            return 1
+        return -(-bins // (self.most_bins or target_length))
+
+    def tiles(self, origin: int, bins: int, low: int = 0, high: int | None = None) -> list[Tile]:
+        """Windows that together predict consecutive bins once, bin after bin.
+
+        The bins are split into the fewest pieces of at most ``most_bins`` (all of them into one piece
+        where a single window can predict them), of equal length to within one bin. Each piece lies in the
+        center of its window's core (one bin left of it where the difference is odd), so that every bin
+        comes from the window in whose middle it lies best.
+
+        Args:
+            origin: genome position of the first bin.
+            bins: how many there are.
+            low, high: which of the windows, half-open; all of them by default.
+
+        Returns:
+            Tiles in genome order; ``window_start`` may be negative, and windows may reach past the contig's
+            end.
+
+        Raises:
+            ValueError: the core does not lie in the middle of the context, on whole bins.
+        """
+        core, size = self.core_length, self.bin_size
+        crop, odd = divmod(self.context_length - core, 2)
+        if core <= 0 or core % size or odd or crop < 0 or crop % size:
+            raise ValueError(
+                f"a core of {core} bases in bins of {size} is not centred on whole bins "
+                f"of a context of {self.context_length}"
+            )
+        target_length = core // size
+        pieces = self.windows(bins)
+        tiles = []
+        for piece in range(low, pieces if high is None else high):
+            first, last = piece * bins // pieces, (piece + 1) * bins // pieces
+            first_bin = (target_length - (last - first)) // 2
+            piece_start = origin + first * self.bin_size
+            tiles.append(
+                Tile(
+                    window_start=piece_start - first_bin * self.bin_size - crop,
+                    first_bin=first_bin,
+                    last_bin=first_bin + last - first,
+                    start=piece_start,
+                    end=origin + last * self.bin_size,
+                )
+            )
+        return tiles
+
+
+def tile(start: int, end: int, context_length: int, core_length: int, bin_size: int) -> list[Tile]:
+    """Windows that together predict the bins of a region (:func:`region_bins`) once; see :class:`Tiling`.
 
     Args:
         start: region start, 0-based.
         end: region end, exclusive.
         context_length: bases that the model reads.
-        core_length: bases that the model predicts, ``target_length * bin_size``, in the middle.
+        core_length: bases that the model predicts.
         bin_size: bases per output bin.
-
-    Returns:
-        Tiles in genome order; the bins of all of them together are the region's bins in order.
-        ``window_start`` may be negative, and windows may reach past the contig's end.
     """
-    crop, odd = divmod(context_length - core_length, 2)
-    if core_length <= 0 or core_length % bin_size or odd or crop < 0 or crop % bin_size:
-        raise ValueError(
-            f"a core of {core_length} bases in bins of {bin_size} is not centred on whole bins "
-            f"of a context of {context_length}"
-        )
-    origin, bins = region_bins(start, end, bin_size)
-    target_length = core_length // bin_size
-    pieces = -(-bins // target_length)
-    tiles = []
-    for piece in range(pieces):
-        low, high = piece * bins // pieces, (piece + 1) * bins // pieces
-        first_bin = (target_length - (high - low)) // 2
-        piece_start = origin + low * bin_size
-        tiles.append(
-            Tile(
-                window_start=piece_start - first_bin * bin_size - crop,
-                first_bin=first_bin,
-                last_bin=first_bin + high - low,
-                start=piece_start,
-                end=origin + high * bin_size,
-            )
-        )
-    return tiles
+    return Tiling(context_length, core_length, bin_size).tiles(*region_bins(start, end, bin_size))

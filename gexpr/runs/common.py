@@ -25,6 +25,7 @@ from gexpr.results import Track
 from gexpr.runs.blocks import BlockTask
 from gexpr.runs.control import RunOptions
 from gexpr.scoring.devices import device_kind, resolve_device, resolve_devices
+from gexpr.scoring.members import numbered_tracks
 from gexpr.scoring.predictor import Predictor, default_tracks, model_tracks
 from gexpr.scoring.tracks import Selection, name_places, read_selection, select_tracks
 from gexpr.writers.parts import Part
@@ -81,7 +82,7 @@ def assign_devices(model: ModelOptions, run: RunOptions) -> tuple[ModelOptions, 
 
 
 def input_files(
-    first: str, fasta: str, checkpoint: str | tuple[str, ...], aliases: str | None
+    first: str | None, fasta: str, checkpoint: str | tuple[str, ...], aliases: str | None
 ) -> list[str | None]:
     """Every file that a run reads; the first may be standard input, the checkpoint an ensemble."""
     inputs = [first, fasta, fasta + ".fai", fasta + ".gzi", aliases]
@@ -179,6 +180,19 @@ def open_predictor(options: ModelOptions) -> Predictor:
         merge_strands=options.merge_strands,
         names=options.checkpoints,
     )
+
+
+def described_tracks(options: ModelOptions) -> list[Track]:
+    """The tracks that :func:`open_predictor` would select, without loading the model.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+        ConfigError: a track that is not there.
+    """
+    info = checkpoints.describe(options.checkpoints[0])
+    heads = list(info.settings["heads"].values())
+    known = info.tracks or numbered_tracks(sum(heads))
+    return [known[index] for index in select_tracks(known, options.tracks, list(range(heads[0])))]
 
 
 def describe_predictor(options: ModelOptions, predictor: Predictor) -> dict[str, Any]:

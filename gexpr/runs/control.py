@@ -494,7 +494,7 @@ def planned(
     make_task: Callable[[str | None], BlockTask],
     output: str | Sequence[str] | None,
     run: RunOptions,
-    first_input: str,
+    first_input: str | None,
 ) -> Iterator[Planned]:
     """Plan a run as :func:`run_task` would, and leave no trace of it.
 

@@ -15,19 +15,19 @@ from gexpr.runs.common import align, assign_devices, count, input_files
 from gexpr.runs.control import RunOptions, claim, is_stream, planned, run_directory
 from gexpr.runs.directory import Manifest
 from gexpr.runs.gene_outputs import gene_outputs
-from gexpr.runs.predict import PredictOptions, PredictTask
+from gexpr.runs.predict import PredictOptions, PredictTask, output_folders, prepare_prediction
 from gexpr.runs.score_outputs import check_annotatable, score_outputs
 from gexpr.runs.score_variants import ScoreOptions, ScoreTask, refuse_annotation, refuse_stream, score_task
 from gexpr.runs.status import duration
 from gexpr.scoring.cost import estimated_seconds
 from gexpr.scoring.predictor import Predictor
-from gexpr.scoring.regions import piece_count
 from gexpr.variants.vcf import VcfSource
-from gexpr.writers.output import check_outputs, output_format, output_names
-from gexpr.writers.predictions import SUFFIXES
+from gexpr.writers.output import check_outputs, output_names
 
 _TEXT_NUMBER = 12
 """Characters of a number in TSV, with its tab."""
+_BIGWIG_BIN, _BEDGRAPH_BIN = 8, 16
+"""Bytes of a bin in bigWig with its zoom levels, and in bgzipped bedGraph."""
 _TEXT_KEY = 20
 """Characters of an INFO key."""
 _COMPRESSION = 10
@@ -106,34 +106,46 @@ def dry_run_scores(
 
 
 def dry_run_predictions(
-    bed: str, fasta: str, output: str | None, options: PredictOptions, run: RunOptions
+    bed: str | None,
+    fasta: str,
+    output: str | Sequence[str] | None,
+    options: PredictOptions,
+    run: RunOptions,
 ) -> list[str]:
     """Lines that say what ``predict`` with these arguments would do.
 
     Raises:
         GexprError: what would stop the run before its first block.
     """
-    format = None if output is None else output_format(output, options.format, SUFFIXES)
-    model, run = assign_devices(options.model, run)
-    options = dataclasses.replace(options, model=model)
-    inputs = input_files(bed, fasta, model.checkpoint, options.contig_aliases)
-    _check_outputs(output_names(output), run, inputs)
-    with planned(lambda spooled: PredictTask(spooled or bed, bed, fasta, options), output, run, bed) as plan:
+    prepared = prepare_prediction(bed, fasta, output, options, run)
+    run, formats, paths = prepared.run, prepared.outputs.formats, prepared.outputs.paths
+    with output_folders(options.folders.values(), len(paths)):
+        _check_outputs(paths, run, prepared.inputs)
+    with planned(prepared.make_task, paths, run, prepared.inputs[0]) as plan:
         task, manifest, finished = plan
         assert isinstance(task, PredictTask)
         opened = task.open()
+        prepared.outputs.check_regions(manifest.content["regions"])
         size = opened.predictor.batch_size
         windows = batches = 0
-        for start, end in map(manifest.block, range(manifest.blocks)):
-            number = piece_count(opened.predictor, opened.placed[start:end])
+        for block in map(manifest.block, range(manifest.blocks)):
+            number = task.windows(block)
             windows += number
             batches += math.ceil(number / size)
         tracks = len(opened.predictor.tracks)
-        binary = manifest.content["bins"] * tracks * np.dtype(options.dtype).itemsize
-        written = manifest.rows * (40 + tracks * _TEXT_NUMBER) if format == "tsv" else binary
+        bins, rows = manifest.content["bins"], manifest.content["regions"]
+        binary = bins * tracks * np.dtype(options.dtype).itemsize
+        sizes = {
+            "hdf5": binary,
+            "npz": binary,
+            "tsv": rows * (40 + tracks * _TEXT_NUMBER),
+            "bigwig": bins * _BIGWIG_BIN,
+            "bedgraph": bins * _BEDGRAPH_BIN,
+        }
+        written = sum(sizes[format] for format in formats) if formats else binary
         estimate = _estimate(opened.predictor, manifest, len(finished), windows, batches, binary, written)
-    lines = [f"{count(manifest.rows, 'region')} with {count(manifest.content['bins'], 'bin')}"]
-    return lines + _lines(estimate, manifest, run, output)
+    regions = f"{count(manifest.content['regions'], 'region')} with {count(manifest.content['bins'], 'bin')}"
+    return [regions, *_lines(estimate, manifest, run, prepared.outputs.shown or None)]
 
 
 def _check_outputs(

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 
 from gexpr.errors import ConfigError, InputError
 from gexpr.runs import predict, score_variants
+from gexpr.runs.common import unpack_tracks
 from gexpr.runs.control import Outcome, Sink, claim, merge
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog
 from gexpr.runs.gene_outputs import GENES, GeneSink, gene_outputs
 from gexpr.runs.score_outputs import ScoreSink, check_annotatable, score_outputs
 from gexpr.runs.signals import terminable
-from gexpr.writers import predictions
-from gexpr.writers.output import AtomicOutput, check_outputs, output_format, output_names
+from gexpr.writers.output import AtomicOutput, check_outputs, output_names
 
 
 def merge_run(
     run_dir: str,
-    output: str | Sequence[str],
+    output: str | Sequence[str] | None,
     *,
     format: str | None = None,
+    bigwig: str | None = None,
+    bedgraph: str | None = None,
     long: bool = False,
     vcf: str | None = None,
     force: bool = False,
@@ -32,8 +34,9 @@ def merge_run(
 
     Args:
         run_dir: the run directory.
-        output: a path, or ``-`` for text on standard output; several for a run of ``score-variants``.
+        output: a path, or ``-`` for text on standard output; several, or None.
         format: the output's format; None goes by its suffix.
+        bigwig, bedgraph: folders for a file a track of a run of ``predict``.
         long: TSV of scores with one line a number.
         vcf: the file that was scored, for an annotated VCF; a run that read it from standard input has it.
         force: replace an existing output.
@@ -53,8 +56,11 @@ def merge_run(
     manifest = directory.manifest()
     outputs = output_names(output)
     companions: Sequence[str] = ()
-    if not outputs:
+    folders = {name: folder for name, folder in (("bigwig", bigwig), ("bedgraph", bedgraph)) if folder}
+    if not outputs and not folders:
         raise ConfigError("no output is named")
+    if folders and manifest.command != predict.COMMAND:
+        raise ConfigError("--bigwig and --bedgraph are for predictions; this is a run of score-variants")
     if manifest.command == score_variants.COMMAND and GENES in manifest.content:
         wanted = gene_outputs(outputs, format, long)
 
@@ -69,14 +75,15 @@ def merge_run(
         def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
             return ScoreSink(claimed, plan, wanted, top=top, vcf=source)
     elif manifest.command == predict.COMMAND:
-        if len(outputs) > 1:
-            raise ConfigError("a run of gexpr predict is merged into one output at a time")
-        chosen = output_format(outputs[0], format, predictions.SUFFIXES)
         if long:
             raise ConfigError("--long is a form of TSV of scores; this is a run of gexpr predict")
+        predicted = predict.prediction_outputs(
+            outputs, format, folders, lambda: unpack_tracks(manifest.content["tracks"])
+        )
+        outputs = predicted.paths
 
         def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
-            return predict.PredictSink(claimed[0], plan, chosen)
+            return predict.PredictSink(claimed, plan, predicted)
     else:
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
     if vcf is not None and not (manifest.command == score_variants.COMMAND and wanted.annotate):
@@ -84,15 +91,16 @@ def merge_run(
     check_outputs((*outputs, *companions), [vcf, *(entry.path for entry in os.scandir(run_dir))])
     for each in outputs:
         directory.refuse_output(each)
-    claim(outputs, directory, force=force, companions=companions)
-    with terminable() as complete:
-        sink = merge(directory, manifest, open_sink, outputs, force=force, before_commit=complete)
-        RunLog(directory).write("stop", how="merged")
-        directory.close(keep=keep_run)
+    with predict.output_folders(folders.values(), len(outputs)):
+        claim(outputs, directory, force=force, companions=companions)
+        with terminable() as complete:
+            sink = merge(directory, manifest, open_sink, outputs, force=force, before_commit=complete)
+            RunLog(directory).write("stop", how="merged")
+            directory.close(keep=keep_run)
     outcome = Outcome(manifest, sink, 0, 0.0)
     if manifest.command == score_variants.COMMAND:
         return score_variants.finish(outcome, wanted, strict=strict)
-    return predict.finish(outcome, outputs[0])
+    return predict.finish(outcome, predicted.shown)
 
 
 def _scored_vcf(directory: RunDirectory, vcf: str | None) -> tuple[str, str]:

@@ -16,9 +16,12 @@ from gexpr.scoring.transforms import NaturalScale, is_linear, parse_squash
 
 def model_tracks(model: SequenceModel) -> list[Track]:
     """The model's tracks; numbered ones without names when its checkpoint lists none."""
-    if model.tracks:
-        return list(model.tracks)
-    return [Track(i, f"track_{i}", f"track_{i}") for i in range(sum(model.config.heads.values()))]
+    return list(model.tracks) or numbered_tracks(sum(model.config.heads.values()))
+
+
+def numbered_tracks(number: int) -> list[Track]:
+    """Tracks of a model whose checkpoint names none."""
+    return [Track(i, f"track_{i}", f"track_{i}") for i in range(number)]
 
 
 class Member:

@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 class PredictionSchema(NamedTuple):
     """What a file of predictions holds.
 
-    ``bins`` is the number of bins of every region, None when regions differ in it.
+    ``bins`` is the number of bins of every region, None when regions differ in it or come in parts.
     """
 
     bins: int | None
@@ -48,12 +48,24 @@ class PredictionBlock(NamedTuple):
 
     ``spans`` has, for every region, the genome position of its first bin and its number of bins;
     ``predictions`` is (bins of all regions, tracks), ``sums`` (regions, tracks) over each one's bins.
+
+    A long region comes in several blocks: ``continued`` says that the first region began in the block
+    before, ``unfinished`` that the last one goes on in the next. ``bins`` are then those of every region in
+    this block, and the sums of a region are whole where it ends.
     """
 
     regions: Sequence[Region]
     spans: Sequence[tuple[int, int]]
     predictions: NDArray[np.floating]
     sums: NDArray[np.floating]
+    bins: Sequence[int] | None = None
+    continued: bool = False
+    unfinished: bool = False
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Bins of every region in this block."""
+        return [bins for _, bins in self.spans] if self.bins is None else self.bins
 
 
 class PredictionWriter(Protocol):
@@ -142,10 +154,11 @@ class PredictionsHdf5Writer:
             return
         # One region at a time: the file's bytes must not depend on how many come in a block.
         low = 0
-        for row, (_, bins) in enumerate(block.spans):
-            self._hdf5.append_rows({name: values[row : row + 1] for name, values in columns.items()})
-            self._total += bins
-            self._hdf5.append("offsets", np.array([self._total], dtype=np.uint64))
+        for row, (bins, (_, whole)) in enumerate(zip(block.counts, block.spans, strict=True)):
+            if row or not block.continued:
+                self._hdf5.append_rows({name: values[row : row + 1] for name, values in columns.items()})
+                self._total += whole
+                self._hdf5.append("offsets", np.array([self._total], dtype=np.uint64))
             self._hdf5.append("predictions", predictions[low : low + bins])
             low += bins
 
@@ -179,7 +192,8 @@ class PredictionsTsvWriter:
         """Add the next regions."""
         sums = as_dtype(block.sums, self._schema.dtype)
         lines = []
-        for region, row in zip(block.regions, sums, strict=True):
+        whole = len(block.regions) - block.unfinished
+        for region, row in zip(block.regions[:whole], sums[:whole], strict=True):
             start = (region.chrom, str(region.start), str(region.end), region.name, region.strand)
             lines.append("\t".join((*start, *numbers(row))))
         self._file.lines(lines)
@@ -207,6 +221,7 @@ class PredictionsNpzWriter:
         self._output = output
         self._schema = schema
         self._block: PredictionBlock | None = None
+        self._predictions: list[NDArray[np.floating]] = []
 
     def write(self, block: PredictionBlock) -> None:
         """Take the region.
@@ -214,9 +229,10 @@ class PredictionsNpzWriter:
         Raises:
             ConfigError: it is not the only one.
         """
-        if self._block is not None or len(block.regions) != 1:
+        if len(block.regions) != 1 or (self._block is not None and not block.continued):
             raise ConfigError("the npz format holds one region, and there are more; write .h5 instead")
         self._block = block
+        self._predictions.append(as_dtype(block.predictions, self._schema.dtype))
 
     def annotate(self, attributes: Mapping[str, Attribute]) -> None:
         """The archive has no attributes."""
@@ -235,7 +251,7 @@ class PredictionsNpzWriter:
         image = io.BytesIO()
         np.savez_compressed(
             image,
-            predictions=as_dtype(self._block.predictions, schema.dtype),
+            predictions=np.concatenate(self._predictions),
             chrom=np.array(region.chrom),
             start=np.array(region.start),
             end=np.array(region.end),

@@ -17,7 +17,8 @@ from gexpr.runs.status import RunStatus
 
 MERGE = "gexpr.runs.merge.merge_run"
 DEFAULTS = {
-    **{"format": None, "long": False, "vcf": None, "force": False, "keep_run": False, "top": 5},
+    **{"format": None, "bigwig": None, "bedgraph": None, "long": False, "vcf": None},
+    **{"force": False, "keep_run": False, "top": 5},
     "strict": False,
 }
 
@@ -31,17 +32,24 @@ def test_merge_defaults() -> None:
         result = invoke("merge", "a.h5.run", "-o", "a.h5")
     assert result.exit_code == 0 and result.output == ""
     call.assert_called_once_with("a.h5.run", "a.h5", **DEFAULTS)
-    quiet.assert_called_once_with(False)
+    quiet.assert_called_with(False)
 
 
 def test_merge_with_every_option() -> None:
     options = "--format tsv --long --vcf v.vcf --force --keep-run --top 2 --strict --quiet --output -"
+    folders = "--bigwig w --bedgraph g"
     with mock.patch(MERGE) as call, mock.patch("gexpr.logs.set_quiet") as quiet:
-        assert invoke("merge", *options.split(), "work").exit_code == 0
-    call.assert_called_once_with(
-        "work", "-", format="tsv", long=True, vcf="v.vcf", force=True, keep_run=True, top=2, strict=True
-    )
-    quiet.assert_called_once_with(True)
+        assert invoke("merge", *options.split(), *folders.split(), "work").exit_code == 0
+    given = {"format": "tsv", "bigwig": "w", "bedgraph": "g", "long": True, "vcf": "v.vcf", "force": True}
+    call.assert_called_once_with("work", "-", **given, keep_run=True, top=2, strict=True)
+    quiet.assert_called_with(True)
+
+
+def test_merge_into_folders_alone() -> None:
+    with mock.patch(MERGE) as call:
+        assert invoke("merge", "work", "--bigwig", "w").exit_code == 0
+        assert invoke("merge", "work").exit_code == 2
+    call.assert_called_once_with("work", None, **{**DEFAULTS, "bigwig": "w"})
 
 
 def test_merge_into_several_outputs() -> None:

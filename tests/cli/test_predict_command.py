@@ -49,6 +49,68 @@ def test_defaults_and_every_option() -> None:
     assert how == expected
 
 
+def test_where_regions_come_from_and_go() -> None:
+    both = ["--bigwig", "w", "--bedgraph", "g", "--overlap", "64"]
+    with mock.patch(CALL) as call:
+        given = [
+            "-c",
+            "net",
+            "-f",
+            "g.fa",
+            "-r",
+            "chr1:1,001-2,000",
+            "-r",
+            "chr2",
+            "-o",
+            "a.h5",
+            "-o",
+            "a.tsv",
+        ]
+        assert invoke(*given, *both).exit_code == 0
+        assert (
+            invoke("-c", "net", "-f", "g.fa", "--genome", "--contigs", "a,b", "--bigwig", "w").exit_code == 0
+        )
+        assert invoke("-c", "net", "--sequences", "s.fa", "-o", "a.h5").exit_code == 0
+    regions, contigs, sequences = call.call_args_list
+    assert regions.args[:3] == (None, "g.fa", ("a.h5", "a.tsv"))
+    options = regions.args[3]
+    assert options.regions[0][:3] == ("chr1", 1000, 2000) and options.regions[1][:2] == ("chr2", 0)
+    assert (options.bigwig, options.bedgraph, options.overlap, options.contigs) == ("w", "g", 64, None)
+    assert contigs.args[:3] == (None, "g.fa", None) and contigs.args[3].contigs == ("a", "b")
+    assert sequences.args[:3] == (None, "s.fa", "a.h5") and sequences.args[3].sequences
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-f g.fa -o a.h5", "Nothing to predict"),
+        ("-o a.h5 r.bed", "--fasta"),
+        ("-f g.fa", "Missing option '--output'"),
+        ("-f g.fa -o a.h5 --genome r.bed", "leave out BED"),
+        ("-f g.fa -o a.h5 --contigs a r.bed", "is for --genome"),
+        ("-f g.fa -o a.h5 --genome --contigs ,", "names no contig"),
+        ("-f g.fa -o a.h5 --sequences s.fa", "takes no BED"),
+        ("-f g.fa -o a.h5 --region chr1:9-3", "ends before it starts"),
+        ("-f g.fa -o a.h5 --region chr1:0-3", "count from 1"),
+        ("-f g.fa -o a.h5 --region chr1:1-3x", "chr1:1-3x"),
+    ],
+)
+def test_wrong_usage(arguments: str, message: str) -> None:
+    with mock.patch(CALL) as call:
+        result = invoke("-c", "net", *arguments.split())
+    assert result.exit_code == 2 and message in result.stderr
+    call.assert_not_called()
+
+
+def test_sequences_from_standard_input(tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path / "tiny")
+    sequence = "".join(np.random.default_rng(6).choice(list("ACGT"), 70))
+    given = ["-c", str(tmp_path / "tiny"), "-o", "-", "--threads", "1", "--device", "cpu"]
+    result = invoke(*given, "--sequences", "-", input=f">one\n{sequence}\n")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split("\t")[:5] == ["one", "0", "70", ".", "."]
+
+
 def test_sums_on_standard_output_from_standard_input(tmp_path: Path) -> None:
     sequence = "".join(np.random.default_rng(5).choice(list("ACGT"), 1500))
     save_tiny_checkpoint(tmp_path / "tiny")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from toy_models import write_fasta
 
 from gexpr import checkpoints, logs
 from gexpr.errors import ConfigError, GexprError, InputError
 from gexpr.genome.codes import encode, one_hot
+from gexpr.genome.places import parse_region
 from gexpr.runs.common import DtypeCast, ModelOptions
-from gexpr.runs.predict import PredictOptions, predict
+from gexpr.runs.control import RunOptions
+from gexpr.runs.dry_run import dry_run_predictions
+from gexpr.runs.merge import merge_run
+from gexpr.runs.predict import PredictOptions, PredictSummary, predict
+from gexpr.runs.shards import Shard
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +103,7 @@ def test_regions_of_several_lengths_and_strands(rc: bool, inputs, options, tmp_p
 
 def test_predictions_that_are_not_finite_stop_the_run(inputs, options, tmp_path: Path, monkeypatch) -> None:
     values = [np.ones((6, 4), np.float32), np.full((6, 4), np.nan, np.float32)]
-    monkeypatch.setattr("gexpr.runs.predict.predict_regions", lambda *_: iter(values))
+    monkeypatch.setattr("gexpr.runs.predict.predict_stretches", lambda *_: iter(values))
     with pytest.raises(GexprError, match="1:800-896: a prediction is not finite"):
         predict(inputs.bed, inputs.fasta, str(tmp_path / "a.h5"), options)
     assert os.listdir(tmp_path) == ["a.h5.run"]  # planned, so that the same command goes on
@@ -145,3 +152,187 @@ def test_float16_overflow_is_told_once(capsys) -> None:
     assert capsys.readouterr().err.count("warning:") == 1
     with pytest.raises(ConfigError):
         DtypeCast("float8")
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long regions are cut into rows of two windows."""
+    monkeypatch.setattr("gexpr.runs.predict._STRETCH_BASES", 2 * 512)
+
+
+def test_tracks_along_the_genome(inputs, options, tmp_path: Path, small_rows) -> None:
+    """Overlapping regions on both strands, a long one and a whole contig, against the HDF5 of the run."""
+    import pyBigWig
+
+    bed = tmp_path / "r.bed"
+    bed.write_text("chr1\t100\t1300\tlong\t0\t-\n1\t1000\t1100\t.\t0\t+\nchr1\t2990\t3000\n")
+    options = dataclasses.replace(
+        options,
+        regions=(parse_region("chrM"),),
+        bigwig=str(tmp_path / "bw"),
+        bedgraph=str(tmp_path / "bg"),
+    )
+    summary = predict(str(bed), inputs.fasta, str(tmp_path / "a.h5"), options)
+    assert summary is not None and summary.regions == 4
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "bg", "bw", "r.bed"]
+    sums = {"chr1": np.zeros((3000, 4)), "chrM": np.zeros((300, 4))}
+    covers = {name: np.zeros((len(values), 1)) for name, values in sums.items()}
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["chrom"].asstr()[:].tolist() == ["chrM", "chr1", "1", "chr1"]
+        assert (file["bin_start"][0], file["bin_end"][0], file["end"][0]) == (0, 304, 300)
+        offsets = file["offsets"][:]
+        assert np.diff(offsets.astype(int)).tolist() == [19, 75, 7, 1]
+        for region, strand in enumerate(file["strand"].asstr()[:]):
+            values = file["predictions"][offsets[region] : offsets[region + 1]][:: -1 if strand == "-" else 1]
+            contig = "chrM" if region == 0 else "chr1"
+            for number, row in enumerate(values):
+                low = file["bin_start"][region] + 16 * number
+                sums[contig][max(0, low) : low + 16] += row
+                covers[contig][max(0, low) : low + 16] += 1
+    for column, base in enumerate("ACGT"):
+        lines = gzip.decompress((tmp_path / "bg" / f"count_{base}.bedGraph.gz").read_bytes()).decode()
+        rows = [line.split("\t") for line in lines.splitlines()]
+        assert rows == sorted(rows, key=lambda row: (row[0], int(row[1])))
+        with pyBigWig.open(str(tmp_path / "bw" / f"count_{base}.bw")) as file:
+            assert file.chroms() == {"chr1": 3000, "chrM": 300}
+            for contig in sums:
+                with np.errstate(invalid="ignore"):
+                    expected = (sums[contig] / covers[contig])[:, column].astype(np.float32)
+                assert np.array_equal(
+                    file.values(contig, 0, len(expected), numpy=True), expected, equal_nan=True
+                )
+                drawn = np.full(len(expected), np.nan, np.float32)
+                for chrom, low, high, value in rows:
+                    if chrom == contig:
+                        drawn[int(low) : int(high)] = np.float32(value)
+                assert np.array_equal(drawn, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("rc", [False, True])
+def test_rows_of_long_regions_change_nothing(rc: bool, inputs, options, tmp_path: Path, monkeypatch) -> None:
+    bed = tmp_path / "r.bed"
+    bed.write_text("chr1\t0\t2000\ta\t0\t-\nchr1\t50\t60\tb\t0\t+\nchr1\t900\t2950\tc\t0\t+\n")
+    options = dataclasses.replace(options, model=options.model._replace(reverse_complement=rc))
+    predict(str(bed), inputs.fasta, [str(tmp_path / "a.h5"), str(tmp_path / "a.tsv")], options)
+    monkeypatch.setattr("gexpr.runs.predict._STRETCH_BASES", 512)
+    run = RunOptions(block_rows=4)
+    predict(str(bed), inputs.fasta, [str(tmp_path / "b.h5"), str(tmp_path / "b.tsv")], options, run)
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        assert a["offsets"][:].tolist() == b["offsets"][:].tolist() == [0, 125, 126, 255]
+        assert np.allclose(a["predictions"][:], b["predictions"][:], atol=1e-6)
+    tables = [np.loadtxt(tmp_path / name, skiprows=1, usecols=range(5, 9)) for name in ("a.tsv", "b.tsv")]
+    assert tables[0].shape == (3, 4) and np.allclose(*tables, rtol=1e-6)
+
+
+def test_shards_and_resumed_runs_have_the_same_bytes(inputs, options, tmp_path: Path, small_rows) -> None:
+    def whole(folder: str) -> PredictOptions:
+        return dataclasses.replace(
+            options, contigs=(), bigwig=str(tmp_path / folder / "bw"), bedgraph=str(tmp_path / folder / "bg")
+        )
+
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    h5 = [str(tmp_path / name / "a.h5") for name in ("one", "two", "three")]
+    predict(None, inputs.fasta, h5[0], whole("one"), RunOptions(block_rows=3))
+    run = RunOptions(block_rows=1, run_dir=str(tmp_path / "work"))
+    for shard in (1, 0):
+        part = dataclasses.replace(run, shard=Shard(shard, 2))
+        assert predict(None, inputs.fasta, None, dataclasses.replace(options, contigs=()), part) is None
+    summary = merge_run(
+        str(tmp_path / "work"),
+        h5[1],
+        bigwig=str(tmp_path / "two" / "bw"),
+        bedgraph=str(tmp_path / "two" / "bg"),
+    )
+    assert isinstance(summary, PredictSummary) and summary.regions == 2 and summary.bins == 188 + 19
+    # A run that ends in the middle: its second shard's blocks are there, then all is done.
+    third = RunOptions(block_rows=1, shard=Shard(1, 2))
+    predict(None, inputs.fasta, h5[2], whole("three"), third)
+    predict(None, inputs.fasta, h5[2], whole("three"), RunOptions())
+    for name in ("two", "three"):
+        assert sorted(os.listdir(tmp_path / name)) == ["a.h5", "bg", "bw"]
+        assert Path(tmp_path / name / "a.h5").read_bytes() == Path(h5[0]).read_bytes()
+        for kind in ("bw", "bg"):
+            assert folder_bytes(tmp_path / name / kind) == folder_bytes(tmp_path / "one" / kind)
+
+
+def test_sequences_are_predicted_from_end_to_end(inputs, options, tmp_path: Path) -> None:
+    pieces = {"first": inputs.sequence[:700], "second": inputs.sequence[100:132]}
+    fasta = str(write_fasta(tmp_path / "s.fa", pieces))
+    predict(None, fasta, str(tmp_path / "a.h5"), dataclasses.replace(options, sequences=True))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["chrom"].asstr()[:].tolist() == list(pieces)
+        assert file["end"][:].tolist() == [700, 32] and file["bin_end"][:].tolist() == [704, 32]
+        assert file["offsets"][:].tolist() == [0, 44, 46] and "bed" not in file.attrs
+        values = file["predictions"][:]
+    bed = tmp_path / "r.bed"
+    bed.write_text("second\t0\t32\n")
+    predict(str(bed), fasta, str(tmp_path / "b.h5"), options)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert np.allclose(file["predictions"][0], values[44:], atol=1e-6)
+
+
+def test_overlap_takes_bins_from_the_middle(inputs, options, tmp_path: Path) -> None:
+    """Every bin alone in the middle of its window is what the largest overlap gives."""
+    bed = tmp_path / "r.bed"
+    bed.write_text("chr1\t1000\t1480\n")
+    single = tmp_path / "single.bed"
+    single.write_text("".join(f"chr1\t{at}\t{at + 16}\n" for at in range(1000, 1480, 16)))
+    widest = dataclasses.replace(options, overlap=23 * 16)
+    predict(str(bed), inputs.fasta, str(tmp_path / "a.h5"), widest)
+    predict(str(single), inputs.fasta, str(tmp_path / "b.h5"), options)
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        assert a.attrs["window_overlap"] == 368 and "window_overlap" not in b.attrs
+        assert np.allclose(a["predictions"][0], b["predictions"][:, 0], atol=1e-6)
+    with pytest.raises(ConfigError, match=r"cannot overlap by 384 bp.*from 0 to 368"):
+        predict(str(bed), inputs.fasta, str(tmp_path / "c.h5"), dataclasses.replace(options, overlap=384))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"regions": (parse_region("chr9"),)}, "--region: the FASTA has no contig 'chr9'"),
+        ({"regions": (parse_region("chr1:2,990-3,001"),)}, "past the end of the contig"),
+        ({"regions": (parse_region("chr1:3,001-"),)}, "chr1:3,001- begins past the end"),
+        ({"contigs": ("chr1", "chrZ")}, "no contig 'chrZ'"),
+        ({"contigs": ("chr1", "1")}, "wanted twice"),
+        ({}, "nothing is to be predicted"),
+    ],
+)
+def test_regions_that_are_not_there(change: dict, message: str, inputs, options, tmp_path: Path) -> None:
+    with pytest.raises(GexprError, match=message):
+        predict(None, inputs.fasta, str(tmp_path / "a.h5"), dataclasses.replace(options, **change))
+    assert os.listdir(tmp_path) == []
+
+
+def test_folders_of_tracks_that_cannot_be_used(inputs, options, tmp_path: Path) -> None:
+    taken = tmp_path / "bw"
+    taken.write_text("a file")
+    options = dataclasses.replace(options, bigwig=str(taken))
+    with pytest.raises(GexprError, match="it is not a folder"):
+        predict(inputs.bed, inputs.fasta, None, options)
+    options = dataclasses.replace(options, bigwig=str(tmp_path / "no" / "bw"))
+    with pytest.raises(GexprError, match="cannot make the folder"):
+        predict(inputs.bed, inputs.fasta, None, options)
+    folder = tmp_path / "held"
+    folder.mkdir()
+    (folder / "count_C.bw").write_text("old")
+    with pytest.raises(GexprError, match=r"count_C\.bw exists; give --force"):
+        predict(inputs.bed, inputs.fasta, None, dataclasses.replace(options, bigwig=str(folder)))
+    assert sorted(os.listdir(tmp_path)) == ["bw", "held"] and os.listdir(folder) == ["count_C.bw"]
+
+
+def test_a_file_for_each_track_alone(inputs, options, tmp_path: Path, capsys) -> None:
+    options = dataclasses.replace(
+        options, model=options.model._replace(tracks="1,0"), bedgraph=str(tmp_path / "bg")
+    )
+    lines = dry_run_predictions(inputs.bed, inputs.fasta, None, options, RunOptions())
+    assert lines[0] == "2 regions with 12 bins" and os.listdir(tmp_path) == []
+    predict(inputs.bed, inputs.fasta, None, options)
+    assert os.listdir(tmp_path) == ["bg"]
+    assert sorted(os.listdir(tmp_path / "bg")) == ["count_A.bedGraph.gz", "count_C.bedGraph.gz"]
+    assert f"written to {tmp_path / 'bg'}" in capsys.readouterr().err
