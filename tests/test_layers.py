@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("api",),
     ("report", "runs"),
-    ("training",),
+    ("training", "interpretation"),
     ("scoring", "evaluation", "conversion"),
     ("checkpoints", "datasets", "writers"),
     ("variants", "models"),
@@ -47,7 +47,8 @@ OWNERS: dict[str, frozenset[str]] = {
     "matplotlib": frozenset({"report"}),
     "pyarrow": frozenset({"writers", "datasets"}),
     "torch": frozenset(
-        {"api", "models", "checkpoints", "scoring", "evaluation", "conversion", "training", "runs"}
+        {"api", "models", "checkpoints", "scoring", "evaluation", "conversion", "training"}
+        | {"interpretation", "runs"}
     ),
     "pandas": frozenset({"api"}),
     "xarray": frozenset({"api"}),

@@ -18,6 +18,8 @@ COMMANDS = {
     "score-variants": "Score the variants of a VCF: log fold changes per track.",
     "score-sequences": "Score sequences without a genome, singly or in pairs of reference and alternate.",
     "predict": "Predict the tracks over the regions of a BED file.",
+    "ism": "Score every change of the bases of regions: saturation mutagenesis.",
+    "attribute": "Attribute predictions to the bases of regions: gradients.",
     "merge": "Join the finished shards of a run into one output.",
     "top": "Show the strongest variants of a file of scores.",
     "export": "Write rows and columns of a file of scores as HDF5, TSV, VCF or Parquet.",

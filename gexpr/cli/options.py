@@ -240,8 +240,29 @@ def contig_aliases(function: Command) -> Command:
 
 def scores(function: Command) -> Command:
     """What decides what a score is: from ``--stats`` to ``--max-offset``."""
-    decorators = (
-        click.option(
+    return _scores(function, ("--region-mask",))
+
+
+def region_scores(function: Command) -> Command:
+    """The same for the changes of a region, which lies in the middle of its window."""
+    return _scores(function, ("--mask", "--max-offset"))
+
+
+def region_mask(function: Command) -> Command:
+    """``--mask`` around a region."""
+    return click.option(
+        "--mask",
+        default="all",
+        show_default=True,
+        metavar="all|center:BP",
+        callback=parsed(parse_mask),
+        help="Score all output bins, or those within BP of the region: the same for all of its bases.",
+    )(function)
+
+
+def _scores(function: Command, without: tuple[str, ...]) -> Command:
+    decorators: dict[str, Callable[[Any], Any]] = {
+        "--stats": click.option(
             "--stats",
             default="logFC",
             show_default=True,
@@ -250,7 +271,7 @@ def scores(function: Command) -> Command:
             help="Statistics, separated by commas: logFC, SAD, logSAD, sqrtSAD, SAX, D1, D2, logD2, JS, "
             "ACTIVE_SUM.",
         ),
-        click.option(
+        "--pseudocount": click.option(
             "--pseudocount",
             type=click.FloatRange(min=0),
             default=1.0,
@@ -258,7 +279,7 @@ def scores(function: Command) -> Command:
             metavar="C",
             help="The c of logFC = log2(sum(alt) + c) - log2(sum(ref) + c).",
         ),
-        click.option(
+        "--mask": click.option(
             "--mask",
             default="all",
             show_default=True,
@@ -266,7 +287,8 @@ def scores(function: Command) -> Command:
             callback=parsed(parse_mask),
             help="Score all output bins, or those within BP of the variant.",
         ),
-        click.option(
+        "--region-mask": region_mask,
+        "--average": click.option(
             "--average",
             type=click.Choice(AVERAGES),
             default="predictions",
@@ -274,19 +296,19 @@ def scores(function: Command) -> Command:
             help="Average strands, shifts and checkpoints before the statistic (predictions) or after it "
             "(scores); or strands and shifts before it and checkpoints after it (checkpoint-scores).",
         ),
-        click.option(
+        "--aggregate": click.option(
             "--aggregate",
             type=click.Choice(tuple(AGGREGATES)),
             help="One column for each cell type (or assay) instead of each track: the mean of its tracks' "
             "scores.",
         ),
-        click.option(
+        "--merge-strands": click.option(
             "--merge-strands",
             is_flag=True,
             help="One column for each pair of stranded tracks: the predictions of both strands are added "
             "before the statistic.",
         ),
-        click.option(
+        "--max-offset": click.option(
             "--max-offset",
             "window_rule",
             default="0",
@@ -296,9 +318,10 @@ def scores(function: Command) -> Command:
             help="How far from the middle of its window a variant may lie: 0 centers each; bin and BP put "
             "windows on a fixed grid of the genome, so that neighboring variants share work.",
         ),
-    )
-    for decorator in reversed(decorators):
-        function = decorator(function)
+    }
+    for name, decorator in reversed(decorators.items()):
+        if name not in without:
+            function = decorator(function)
     return function
 
 
@@ -312,7 +335,13 @@ def construct_prediction(function: Command) -> Command:
     return _prediction(function, constructs=True)
 
 
-def _prediction(function: Command, constructs: bool = False) -> Command:
+def gradient_prediction(function: Command) -> Command:
+    """How a model predicts whose gradients are taken: not compiled, and in batches that stay as they are."""
+    return _prediction(function, without=("--compile", "--auto-batch"))
+
+
+def _prediction(function: Command, constructs: bool = False, without: tuple[str, ...] = ()) -> Command:
+    without = ("--shifts", "--compile") if constructs else without
     decorators = {
         "--rc": click.option(
             "--rc/--no-rc",
@@ -374,7 +403,7 @@ def _prediction(function: Command, constructs: bool = False) -> Command:
         ),
     }
     for name, decorator in reversed(decorators.items()):
-        if not (constructs and name in ("--shifts", "--compile")):
+        if name not in without:
             function = decorator(function)
     return function
 

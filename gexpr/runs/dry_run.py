@@ -68,7 +68,7 @@ def dry_run_scores(
     options = dataclasses.replace(options, model=model)
     inputs = input_files(vcf, fasta, model.checkpoint, options.contig_aliases)
     inputs += [options.genes, options.background]
-    _check_outputs(outputs.paths, run, inputs, outputs.companions)
+    check_run_outputs(outputs.paths, run, inputs, outputs.companions)
 
     def make_task(spooled: str | None) -> ScoreTask:
         if outputs.annotate:
@@ -98,11 +98,11 @@ def dry_run_scores(
             "parquet": text + numbers * (number_bytes + 1),
         }
         written = sum(sizes[format] for format in outputs.formats) if outputs.paths else binary
-        estimate = _estimate(opened.predictor, manifest, len(finished), windows, batches, binary, written)
+        estimate = estimate_run(opened.predictor, manifest, len(finished), windows, batches, binary, written)
     content = manifest.content
     lines = [f"{count(manifest.rows, 'allele')} of {count(content['records'], 'record')}"]
     lines += align([(f"  {status}", f"{number:,}") for status, number in content["by_status"].items()])
-    return lines + _lines(estimate, manifest, run, output)
+    return lines + estimate_lines(estimate, manifest, run, output)
 
 
 def dry_run_predictions(
@@ -120,7 +120,7 @@ def dry_run_predictions(
     prepared = prepare_prediction(bed, fasta, output, options, run)
     run, formats, paths = prepared.run, prepared.outputs.formats, prepared.outputs.paths
     with output_folders(options.folders.values(), len(paths)):
-        _check_outputs(paths, run, prepared.inputs)
+        check_run_outputs(paths, run, prepared.inputs)
     with planned(prepared.make_task, paths, run, prepared.inputs[0]) as plan:
         task, manifest, finished = plan
         assert isinstance(task, PredictTask)
@@ -143,14 +143,15 @@ def dry_run_predictions(
             "bedgraph": bins * _BEDGRAPH_BIN,
         }
         written = sum(sizes[format] for format in formats) if formats else binary
-        estimate = _estimate(opened.predictor, manifest, len(finished), windows, batches, binary, written)
+        estimate = estimate_run(opened.predictor, manifest, len(finished), windows, batches, binary, written)
     regions = f"{count(manifest.content['regions'], 'region')} with {count(manifest.content['bins'], 'bin')}"
-    return [regions, *_lines(estimate, manifest, run, prepared.outputs.shown or None)]
+    return [regions, *estimate_lines(estimate, manifest, run, prepared.outputs.shown or None)]
 
 
-def _check_outputs(
+def check_run_outputs(
     outputs: Sequence[str], run: RunOptions, inputs: list[str | None], companions: Sequence[str] = ()
 ) -> None:
+    """Refuse outputs that are inputs, exist already or cannot be written."""
     check_outputs((*outputs, *companions), inputs)
     files = [output for output in outputs if not is_stream(output)]
     if files:
@@ -163,7 +164,7 @@ def _size(source: VcfSource) -> int:
     return size if source.format == "text" else size * _COMPRESSION
 
 
-def _estimate(
+def estimate_run(
     predictor: Predictor,
     manifest: Manifest,
     finished: int,
@@ -172,6 +173,16 @@ def _estimate(
     run_bytes: int,
     output_bytes: int,
 ) -> Estimate:
+    """What a run would take.
+
+    Args:
+        predictor: the model.
+        manifest: the plan.
+        finished: blocks that are there already.
+        windows: distinct sequences.
+        batches: batches of them.
+        run_bytes, output_bytes: disk for the run directory and the outputs.
+    """
     forwards = batches * len(predictor.passes)
     seconds = rates.remembered(manifest.fingerprint)
     basis = "as fast as the last run with this model on this kind of machine"
@@ -186,9 +197,10 @@ def _estimate(
     )
 
 
-def _lines(
+def estimate_lines(
     estimate: Estimate, manifest: Manifest, run: RunOptions, output: str | Sequence[str] | None
 ) -> list[str]:
+    """An estimate in words."""
     done = f", {estimate.finished:,} of them finished" if estimate.finished else ""
     share = 1 - estimate.finished / max(estimate.blocks, 1)
     left = estimate.seconds * share

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from gexpr.errors import ConfigError, InputError
-from gexpr.runs import predict, score_variants
+from gexpr.runs import attribute, ism, predict, score_variants
 from gexpr.runs.common import unpack_tracks
 from gexpr.runs.control import Outcome, Sink, claim, merge
 from gexpr.runs.directory import Manifest, RunDirectory, RunLog
@@ -29,7 +29,7 @@ def merge_run(
     keep_run: bool = False,
     top: int = 5,
     strict: bool = False,
-) -> score_variants.ScoreSummary | predict.PredictSummary:
+) -> score_variants.ScoreSummary | predict.PredictSummary | ism.IsmSummary | attribute.AttributeSummary:
     """Verify and join the blocks that the shards of a run have finished.
 
     Args:
@@ -84,6 +84,17 @@ def merge_run(
 
         def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
             return predict.PredictSink(claimed, plan, predicted)
+    elif manifest.command == ism.COMMAND:
+        changed = ism.ism_outputs(outputs, format, long)
+        companions = changed.companions
+
+        def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
+            return ism.IsmSink(claimed, plan, changed)
+    elif manifest.command == attribute.COMMAND:
+        attributed = attribute.attribution_format(outputs, format, long)
+
+        def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
+            return attribute.AttributeSink(claimed[0], plan, attributed)
     else:
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
     if vcf is not None and not (manifest.command == score_variants.COMMAND and wanted.annotate):
@@ -98,6 +109,10 @@ def merge_run(
             RunLog(directory).write("stop", how="merged")
             directory.close(keep=keep_run)
     outcome = Outcome(manifest, sink, 0, 0.0)
+    if manifest.command == ism.COMMAND:
+        return ism.finish(outcome, outputs)
+    if manifest.command == attribute.COMMAND:
+        return attribute.finish(outcome, outputs[0])
     if manifest.command == score_variants.COMMAND:
         return score_variants.finish(outcome, wanted, strict=strict)
     return predict.finish(outcome, predicted.shown)

@@ -257,6 +257,12 @@ class VariantScorer:
         """The engine in use: ``plain`` where the model has no local trunk."""
         return "plain" if self._incremental is None else "incremental"
 
+    def window_start(self, variant: Variant) -> int:
+        """Start of the context, without shift, in which a variant is scored; may be negative."""
+        return self.window_rule.window_start(
+            variant.start, self.predictor.context_length, self.predictor.bin_size
+        )
+
     def _needed_bins(self) -> tuple[int, int]:
         """The bins that can be scored, and those that an insertion can push into them."""
         predictor, distance, longest = self.predictor, self.mask.distance, self.max_allele_length
@@ -481,9 +487,7 @@ class VariantScorer:
         starts = np.full(len(variants), -1, dtype=np.int64)
         for row, variant in enumerate(variants):
             if variant.ok:
-                window = self.window_rule.window_start(
-                    variant.start, predictor.context_length, predictor.bin_size
-                )
+                window = self.window_start(variant)
                 first = self._profile_bin(variant.start - window)
                 starts[row] = window + predictor.first_base + first * predictor.bin_size
         return starts
@@ -596,16 +600,13 @@ class VariantScorer:
         self, variants: Sequence[Variant]
     ) -> dict[tuple[str, int], dict[tuple[int, str, str], list[int]]]:
         """Window (contig, start of the context) -> (position, normalized REF, ALT) -> rows."""
-        predictor = self.predictor
         groups: dict[tuple[str, int], dict[tuple[int, str, str], list[int]]] = {}
         for row, variant in enumerate(variants):
             if variant.ok:
                 longest = max(len(variant.norm_ref), len(variant.norm_alt))
                 if self.max_allele_length is not None and longest > self.max_allele_length:
                     raise ValueError(f"an allele of {longest} bases; {self.max_allele_length} were promised")
-                start = self.window_rule.window_start(
-                    variant.start, predictor.context_length, predictor.bin_size
-                )
+                start = self.window_start(variant)
                 alleles = groups.setdefault((variant.contig, start), {})
                 alleles.setdefault((variant.start, variant.norm_ref, variant.norm_alt), []).append(row)
         return groups

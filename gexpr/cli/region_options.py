@@ -1,0 +1,83 @@
+"""Options of the commands that look at the single bases of regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from gexpr.cli import options
+from gexpr.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def sources(function: Command) -> Command:
+    """``BED``, ``--region`` and ``--length``."""
+    function = click.option(
+        "--length",
+        type=click.IntRange(min=1),
+        metavar="BP",
+        help="Take so many bases in the middle of each region.  [default: all of it]",
+    )(function)
+    function = click.option(
+        "--region",
+        "-r",
+        "regions",
+        multiple=True,
+        metavar="CHR:START-END",
+        callback=options.parsed_regions,
+        help="A region in place of BED; 1-based, END included; repeatable.",
+    )(function)
+    return click.argument("bed", required=False)(function)
+
+
+def logo(function: Command) -> Command:
+    """``--logo`` and ``--logo-format``."""
+    function = click.option(
+        "--logo-format",
+        type=click.Choice(("png", "svg", "pdf")),
+        default="png",
+        show_default=True,
+        help="Format of the logos.",
+    )(function)
+    return click.option(
+        "--logo",
+        metavar="DIR",
+        help="Also draw a sequence logo of every region into this folder, from the HDF5 output.",
+    )(function)
+
+
+def check_logo(folder: str | None, output: str | None, shard: object) -> None:
+    """Refuse logos where there will be nothing to draw them from.
+
+    Args:
+        folder: where they are to go, or None.
+        output: the HDF5 output, or None.
+        shard: the share of the run that is computed, or None.
+
+    Raises:
+        ConfigError: there is no HDF5 output, or it is left to the merge.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if folder is None:
+        return
+    if shard is not None:
+        raise ConfigError("--logo draws from the whole output, and a --shard makes none; leave one out")
+    if output is None:
+        raise ConfigError("--logo draws from the HDF5 output, and there is none: add -o FILE.h5")
+    from gexpr.report.logos import check_drawable
+
+    check_drawable()
+
+
+def draw(folder: str | None, output: str | None, format: str, force: bool) -> None:
+    """Draw the logos that were asked for."""
+    if folder is None or output is None:
+        return
+    from gexpr import logs
+    from gexpr.report.logos import draw_logos
+
+    paths = draw_logos(output, folder, f".{format}", force=force)
+    logs.info(f"{len(paths):,} logo{'s' * (len(paths) != 1)} in {folder}")

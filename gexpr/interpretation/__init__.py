@@ -1,0 +1,1 @@
+"""What single bases do to a prediction: saturation mutagenesis and gradients."""
