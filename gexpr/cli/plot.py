@@ -72,11 +72,11 @@ def _genes(function: options.Command) -> options.Command:
     )(function)
 
 
-def _max_tracks(order: str) -> Callable[[options.Command], options.Command]:
+def _max_tracks(order: str, default: int = 4) -> Callable[[options.Command], options.Command]:
     return click.option(
         "--max-tracks",
         type=click.IntRange(min=1, max=40),
-        default=4,
+        default=default,
         show_default=True,
         metavar="N",
         help=f"Draw at most N of the tracks: {order}.",
@@ -105,15 +105,12 @@ def _save(figures: Sequence[Any], outputs: Sequence[str], dpi: int, force: bool)
 
 def _start(outputs: Sequence[str], inputs: Sequence[str | None], quiet: bool) -> None:
     """Everything that can be found wrong before the work: the library, suffixes, outputs over inputs."""
-    from gexpr.errors import require
-    from gexpr.report.style import check_suffix
+    from gexpr.report import style
     from gexpr.writers.output import check_outputs
 
     logs.set_quiet(quiet)
-    for output in outputs:
-        check_suffix(output)
+    style.check_outputs(outputs)
     check_outputs(outputs, inputs)
-    require("matplotlib", "plot")
 
 
 def _gene_models(path: str | None, contigs: Sequence[str]) -> list[Any] | None:
@@ -320,6 +317,67 @@ def region(
     ]
     if profiles and len(profiles[0].tracks) > max_tracks:
         logs.info(f"{max_tracks} of {len(profiles[0].tracks):,} tracks are drawn; see --tracks, --max-tracks")
+    _save(figures, outputs, dpi, force)
+
+
+@command.command("ism")
+@click.argument("numbers", metavar="ISM.h5")
+@click.option(
+    "--region",
+    "-r",
+    "regions",
+    multiple=True,
+    metavar="CHR:START-END",
+    callback=_regions,
+    help="Only the bases of the file's regions that lie here; 1-based, END included; repeatable.",
+)
+@click.option(
+    "--stat", "statistic", metavar="NAME", help="Statistic to draw.  [default: the file's first one]"
+)
+@options.stored_tracks
+@_max_tracks("those with the largest numbers", 1)
+@click.option(
+    "--per-row",
+    type=click.IntRange(min=10, max=500),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Bases in a row.",
+)
+@_picture
+def ism(
+    numbers: str,
+    regions: tuple[Region, ...],
+    statistic: str | None,
+    tracks: str | None,
+    max_tracks: int,
+    per_row: int,
+    outputs: tuple[str, ...],
+    width: float,
+    height: float | None,
+    dpi: int,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Draw mutagenesis: a logo of what every base gives, and a heat map of all changes.
+
+    ISM.h5 is an output of ism, or of attribute, which has no heat map. One picture for each region and
+    track. A letter is as high as minus the mean score of its three substitutions; in the heat map a
+    dot is the reference's base.
+
+    \b
+      gexpr ism -c yeast-tss -f example -r chrI:141,560-141,620 -t D_minus -o ism.h5
+      gexpr plot ism ism.h5 -o ism.png
+    """
+    from gexpr.report.ism import draw_bases, read_bases
+    from gexpr.writers.regions import BasesFile
+
+    _start(outputs, [numbers], quiet)
+    file = BasesFile(numbers)
+    figures = [
+        draw_bases(each, quantity=quantity, track=track, per_row=per_row, width=width, height=height)
+        for each, quantity, track in read_bases(file, statistic, tracks, regions, max_tracks)
+    ]
     _save(figures, outputs, dpi, force)
 
 

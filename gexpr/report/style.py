@@ -147,6 +147,18 @@ def check_suffix(path: str) -> str:
     return suffix
 
 
+def check_outputs(paths: Sequence[str]) -> None:
+    """Find out before any work whether pictures can be written.
+
+    Raises:
+        ConfigError: a path with another suffix.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    for path in paths:
+        check_suffix(path)
+    require("matplotlib", "plot")
+
+
 def rendered(figures: Sequence[Any], suffix: str, dpi: int = DPI) -> bytes:
     """The bytes of a picture: equal figures give equal bytes, without a date.
 
