@@ -41,6 +41,12 @@ from gexpr.results import Region
     metavar="FASTA",
     help="Predict every record of a FASTA file from end to end, in place of a genome ('-' reads stdin).",
 )
+@click.option(
+    "--variants",
+    metavar="VCF",
+    help="Predict both alleles of every variant, in all bins of the window around it, in place of regions; "
+    "needs an output in HDF5.",
+)
 @options.output(
     ("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz or .npz (one region)", required=False, several=True
 )
@@ -67,6 +73,7 @@ def command(
     genome: bool,
     contigs: str | None,
     sequences: str | None,
+    variants: str | None,
     output: str | tuple[str, ...] | None,
     format: str | None,
     bigwig: str | None,
@@ -103,6 +110,8 @@ def command(
     One region; a whole genome:
       gexpr predict -c yeast-tss -f example -o region.npz --region chrI:30,000-40,000
       gexpr predict -c yeast-tss -f sacCer3.fa.gz --genome --contigs chrI,chrII --bigwig tracks
+    Both alleles of variants:
+      gexpr predict -c yeast-tss -f example -t 0 -o alleles.h5 --variants example
 
     Finished blocks of regions are kept in OUTPUT.run (DIR.run without -o) until the output is complete:
     after an interruption the same command continues.
@@ -121,8 +130,14 @@ def command(
         raise click.UsageError("--sequences takes no BED, --fasta, --region or --genome: it is all there is.")
     if sequences is None and fasta is None:
         raise click.UsageError("Missing option '--fasta' / '-f' (or --sequences).")
-    if sequences is None and not (bed or regions or genome):
-        raise click.UsageError("Nothing to predict: give BED, --region, --genome or --sequences.")
+    if sequences is None and not (bed or regions or genome or variants):
+        raise click.UsageError("Nothing to predict: give BED, --region, --genome, --sequences or --variants.")
+    if variants is not None and (bed or regions or genome or sequences or bigwig or bedgraph):
+        raise click.UsageError(
+            "--variants predicts windows around alleles, to HDF5; leave out regions and DIRs."
+        )
+    if variants is not None and isinstance(output, tuple):
+        raise click.UsageError("--variants writes one output, in HDF5.")
     if genome and (bed or regions):
         raise click.UsageError("--genome predicts whole contigs; leave out BED and --region.")
     if contigs is not None and not genome:
@@ -156,6 +171,22 @@ def command(
         bigwig=bigwig,
         bedgraph=bedgraph,
     )
+    if variants is not None:
+        from gexpr.genome.examples import resolve_vcf
+
+        vcf, control = resolve_vcf(variants), RunOptions(**run)
+        if dry_run:
+            from gexpr.runs.dry_run import dry_run_scores
+            from gexpr.runs.predict_alleles import allele_options
+
+            for line in dry_run_scores(vcf, place, output, allele_options(predicted), control):
+                click.echo(line)
+            return
+        from gexpr.runs.predict_alleles import predict_alleles
+
+        assert output is None or isinstance(output, str)
+        predict_alleles(vcf, place, output, predicted, control)
+        return
     if dry_run:
         from gexpr.runs.dry_run import dry_run_predictions
 

@@ -90,6 +90,8 @@ def test_where_regions_come_from_and_go() -> None:
         ("-f g.fa -o a.h5 --contigs a r.bed", "is for --genome"),
         ("-f g.fa -o a.h5 --genome --contigs ,", "names no contig"),
         ("-f g.fa -o a.h5 --sequences s.fa", "takes no BED"),
+        ("-f g.fa -o a.h5 --variants v.vcf r.bed", "leave out regions"),
+        ("-f g.fa -o a.h5 -o b.h5 --variants v.vcf", "one output"),
         ("-f g.fa -o a.h5 --region chr1:9-3", "ends before it starts"),
         ("-f g.fa -o a.h5 --region chr1:0-3", "count from 1"),
         ("-f g.fa -o a.h5 --region chr1:1-3x", "chr1:1-3x"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from toy_models import write_fasta
+from toy_models import write_fasta, write_vcf
 
 from gexpr import checkpoints, logs
 from gexpr.errors import ConfigError, GexprError, InputError
@@ -21,6 +21,7 @@ from gexpr.runs.control import RunOptions
 from gexpr.runs.dry_run import dry_run_predictions
 from gexpr.runs.merge import merge_run
 from gexpr.runs.predict import PredictOptions, PredictSummary, predict
+from gexpr.runs.predict_alleles import predict_alleles
 from gexpr.runs.shards import Shard
 
 
@@ -336,3 +337,29 @@ def test_a_file_for_each_track_alone(inputs, options, tmp_path: Path, capsys) ->
     assert os.listdir(tmp_path) == ["bg"]
     assert sorted(os.listdir(tmp_path / "bg")) == ["count_A.bedGraph.gz", "count_C.bedGraph.gz"]
     assert f"written to {tmp_path / 'bg'}" in capsys.readouterr().err
+
+
+def test_both_alleles_in_all_bins(inputs, options, tmp_path: Path) -> None:
+    """The reference is that of a region in the same window, the alternate that of another genome."""
+    start = 1500
+    alternate = "ACGT"[("ACGT".index(inputs.sequence[start]) + 1) % 4]
+    vcf = write_vcf(tmp_path / "v.vcf", [("1", start + 1, "v", inputs.sequence[start], alternate)])
+    predict_alleles(str(vcf), inputs.fasta, str(tmp_path / "v.h5"), options)
+    changed = inputs.sequence[:start] + alternate + inputs.sequence[start + 1 :]
+    other = str(write_fasta(tmp_path / "other.fa", {"chr1": changed}))
+    bed = tmp_path / "r.bed"
+    bed.write_text(f"chr1\t{start - 192}\t{start + 192}\n")
+    for fasta, name in ((inputs.fasta, "REF"), (other, "ALT")):
+        predict(str(bed), fasta, str(tmp_path / f"{name}.h5"), options)
+        with h5py.File(tmp_path / "v.h5") as found, h5py.File(tmp_path / f"{name}.h5") as expected:
+            assert found["profile_start"][:].tolist() == [start - 192]
+            assert found[name].shape == (1, 24, 4)
+            assert np.allclose(found[name][:], expected["predictions"][:], atol=1e-5)
+    with h5py.File(tmp_path / "v.h5") as found:
+        assert not np.allclose(found["REF"][:], found["ALT"][:], atol=1e-5)
+    with pytest.raises(ConfigError, match="need an output in HDF5"):
+        predict_alleles(str(vcf), inputs.fasta, str(tmp_path / "v.tsv"), options)
+    with pytest.raises(ConfigError, match="leave out BED"):
+        predict_alleles(
+            str(vcf), inputs.fasta, str(tmp_path / "w.h5"), dataclasses.replace(options, contigs=())
+        )
