@@ -132,16 +132,20 @@ def _direction(axes: Any, gene: Gene, lane: int, low: int, high: int, step: floa
 
 
 def _starts(axes: Any, gene: Gene, lane: int, start: int, end: int) -> None:
-    """Bent arrows at the outermost transcription starts, ticks at the others."""
+    """Bent arrows at the first transcription starts that lie apart, ticks at the others."""
     forward = gene.strand == "+"
     # A start is a base; the arrow stands on its middle.
     places = [place + 1 for place in gene.tss if start <= place < end]
     places = places if forward else places[::-1]
     reach = (end - start) / 70 * (1 if forward else -1)
-    for number, place in enumerate(places):
-        top = lane - (0.42 if number < _MOST_ARROWS else 0.24)
+    arrows: list[int] = []
+    for place in places:
+        apart = not arrows or abs(place - arrows[-1]) > 1.5 * abs(reach)
+        bent = apart and len(arrows) < _MOST_ARROWS
+        top = lane - (0.42 if bent else 0.24)
         axes.plot([place, place], [lane, top], color=VERMILION, linewidth=0.8, solid_capstyle="butt")
-        if number < _MOST_ARROWS:
+        if bent:
+            arrows.append(place)
             axes.annotate(
                 "",
                 (place + reach, top),

@@ -167,7 +167,7 @@ def _annotate(axes: Any, contigs: Sequence[Contig], summary: ScoreSummary) -> No
         score = float(each.scores[np.nanargmax(np.abs(each.scores))])
         contig = contigs[numbers[each.contig]]
         right = each.pos > (contig.start + contig.end) / 2
-        axes[numbers[each.contig]].annotate(
+        label = axes[numbers[each.contig]].annotate(
             shortened(each.name, 30),
             (each.pos, score),
             xytext=(-4 if right else 4, 0),
@@ -176,6 +176,8 @@ def _annotate(axes: Any, contigs: Sequence[Contig], summary: ScoreSummary) -> No
             ha="right" if right else "left",
             va="center",
         )
+        # Names reach over neighboring contigs, which shall not make room for them.
+        label.set_in_layout(False)
 
 
 def _heatmap(figure: Any, summary: ScoreSummary) -> None:

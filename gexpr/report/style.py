@@ -83,7 +83,7 @@ def new_figure(width: float, height: float) -> Any:
 
 def heading(figure: Any, text: str) -> None:
     """A bold title at the left, on as many lines as the width asks for."""
-    lines = textwrap.wrap(text, max(20, int(13 * figure.get_figwidth())))
+    lines = textwrap.wrap(text, max(20, int(11 * figure.get_figwidth())))
     figure.suptitle("\n".join(lines), x=0.01, ha="left")
 
 
@@ -100,7 +100,10 @@ def position_axis(axes: Any, chrom: str, start: int, end: int) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     axes.set_xlim(edge(start), edge(end))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    inches = axes.figure.bbox.width / axes.figure.dpi
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=max(2, int(0.85 * inches)), steps=[1, 2, 5, 10], integer=True)
+    )
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel(f"position on {chrom} (bp)")
 

@@ -104,7 +104,9 @@ def draw_variant(
     _finish(figure, axes, lanes, profiles.variant.chrom, profiles.start, profiles.end)
     handles = [handle for each in axes[:2] for handle in each.get_legend_handles_labels()[0]]
     named = {handle.get_label(): handle for handle in handles}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=len(named) if width > 5 else 2
+    )
     heading(figure, variant_title(profiles.variant))
     return figure
 
