@@ -119,6 +119,8 @@ def _positions(figure: Any, summary: ScoreSummary) -> None:
             points[:, 0], points[:, 1], s=4, c=colors, linewidths=0, alpha=0.6, rasterized=len(points) > 2000
         )
         each.axhline(0, color=BLACK, linewidth=0.5)
+        # Names of variants reach into neighboring contigs.
+        each.patch.set_visible(False)
         margin = max(1, int(0.03 * (contig.end - contig.start)))
         if len(contigs) <= 4:
             position_axis(each, contig.name, contig.start - margin, contig.end + margin)
@@ -135,7 +137,16 @@ def _positions(figure: Any, summary: ScoreSummary) -> None:
             each.tick_params(axis="y", length=0)
     _annotate(axes, contigs, summary)
     axes[0].set_ylabel(f"{summary.statistic}\nof the strongest track")
-    axes[0].set_title("strongest variants along the genome")
+    # A title wider than the first contig would push the second away: room for its height alone.
+    axes[0].set_title(" ")
+    title = axes[0].annotate(
+        "strongest variants along the genome",
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 4),
+        textcoords="offset points",
+    )
+    title.set_in_layout(False)
     if len(contigs) > 4:
         figure.supxlabel("position on each contig (bp), to scale", fontsize=8)
 
@@ -176,7 +187,7 @@ def _annotate(axes: Any, contigs: Sequence[Contig], summary: ScoreSummary) -> No
             ha="right" if right else "left",
             va="center",
         )
-        # Names reach over neighboring contigs, which shall not make room for them.
+        # The contigs shall not make room for names.
         label.set_in_layout(False)
 
 
