@@ -358,7 +358,8 @@ def _regions(regions: PathLike | Iterable[Any]) -> tuple[str, list[Region]]:
         else:
             try:
                 chrom, start, end, *rest = each
-                region = Region(str(chrom), int(start), int(end), *map(str, rest[:3]))
+                name, score, strand = [*map(str, rest), ".", ".", "."][:3]
+                region = Region(str(chrom), int(start), int(end), name, score, strand)
             except (TypeError, ValueError):
                 raise ConfigError(
                     f"region {number}: {shown(each)} is neither text such as 'chrI:1-100' nor "
@@ -386,9 +387,10 @@ def _records(variants: PathLike | Iterable[Any]) -> Iterator[VcfRecord]:
     if isinstance(variants, str | os.PathLike):
         yield from open_vcf(resolve_vcf(variants)).records()
         return
+    rows: Iterable[Any] = variants
     if hasattr(variants, "to_dict") and hasattr(variants, "columns"):
-        variants = variants.to_dict("records")
-    for number, each in enumerate(variants, start=1):
+        rows = variants.to_dict("records")
+    for number, each in enumerate(rows, start=1):
         yield _record(each, number)
 
 
