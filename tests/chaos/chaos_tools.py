@@ -241,9 +241,14 @@ class World(NamedTuple):
     def bed(self) -> Path:
         return self.folder / "r.bed"
 
-    def score(self, *arguments: str, vcf: str | Path | None = None) -> list[str]:
-        """A command line of ``gexpr score-variants``."""
-        return ["score-variants", *self.fixed, *arguments, str(vcf or self.vcf)]
+    def score(
+        self, *arguments: str, vcf: str | Path | None = None, checkpoint: str | Path | None = None
+    ) -> list[str]:
+        """A command line of ``gexpr score-variants``, of another checkpoint where one is given."""
+        fixed = self.fixed
+        if checkpoint is not None:
+            fixed[1] = str(checkpoint)
+        return ["score-variants", *fixed, *arguments, str(vcf or self.vcf)]
 
     def predict(self, *arguments: str, bed: str | Path | None = None) -> list[str]:
         """A command line of ``gexpr predict``."""

@@ -96,7 +96,7 @@ def test_the_output_folder_is_removed(
 def test_the_checkpoint_is_removed(world: World, expected: dict[str, str], tmp_path: Path) -> None:
     """The model is in memory; only the next process misses it."""
     shutil.copytree(world.folder / "tiny", tmp_path / "tiny")
-    command = world.score("-o", "out.h5", "--block-rows", "12", "-c", "tiny")
+    command = world.score("-o", "out.h5", "--block-rows", "12", checkpoint="tiny")
     remove = functools.partial(shutil.rmtree, str(tmp_path / "tiny"))
     assert run(command, tmp_path, before=functools.partial(at_event, "write", PART, 0, remove)).code == 0
     assert sha256(tmp_path / "out.h5") == expected["h5"]

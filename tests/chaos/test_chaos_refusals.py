@@ -66,7 +66,7 @@ def other_checkpoint(world: World, folder: Path) -> list[str]:
     with torch.no_grad():
         next(model.parameters()).mul_(1.5)
     checkpoints.save(folder / "tiny", model, model.tracks, {}, "Another model.")
-    return world.score("-c", str(folder / "tiny"))
+    return world.score(checkpoint=folder / "tiny")
 
 
 def options(*arguments: str) -> Callable[[World, Path], list[str]]:

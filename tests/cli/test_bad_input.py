@@ -54,7 +54,7 @@ from click.testing import CliRunner, Result
 from toy_models import save_tiny_checkpoint, write_fasta, write_vcf
 
 from gexpr.cli.main import main
-from gexpr.scoring.predictor import Predictor
+from gexpr.scoring.members import Member
 from gexpr.writers.output import BgzfFile
 
 HEADER = b"##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -797,7 +797,7 @@ def test_out_of_memory_names_the_batch_size(good: Inputs, out: Path, monkeypatch
     def fail(*_arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(Predictor, "_run", fail)
+    monkeypatch.setattr(Member, "predict", fail)
     result = call(good, "score-variants", good.folder / "v.vcf", out / "a.h5")
     refused(result, out, "out of memory", "smaller --batch-size", left=["a.h5.run"])
 

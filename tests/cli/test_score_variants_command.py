@@ -89,7 +89,7 @@ def test_every_option() -> None:
     with mock.patch(CALL) as call, mock.patch("gexpr.logs.set_quiet") as quiet:
         result = invoke("-c", "net", "-f", "g.fa", "-o", "-", *text.split())
     assert result.exit_code == 0, result.output
-    quiet.assert_called_once_with(True)
+    quiet.assert_called_with(True)
     call.assert_called_once_with(
         "-",
         "g.fa",

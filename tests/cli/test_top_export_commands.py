@@ -62,7 +62,7 @@ def test_top_with_every_option(tmp_path: Path) -> None:
         **{"count": 3, "statistic": "SAD", "tracks": "a,b", "by": "down", "overall": True}
     }
     write.assert_called_once_with(call.return_value, "out.tsv", force=True)
-    quiet.assert_called_once_with(True)
+    quiet.assert_called_with(True)
 
 
 def test_export_defaults() -> None:
@@ -94,7 +94,7 @@ def test_export_with_every_option() -> None:
         force=True,
     )
     call.assert_called_once_with("s.h5", "o.vcf", expected)
-    quiet.assert_called_once_with(True)
+    quiet.assert_called_with(True)
 
 
 def test_top_on_standard_output(scores: str) -> None:
