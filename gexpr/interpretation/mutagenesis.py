@@ -240,6 +240,16 @@ class RegionScorer(VariantScorer):
         found: Codes = self._genome.codes(region.chrom, region.start - 1, region.end + 1)
         return found
 
+    def _leftmost(self, region: Region) -> int:
+        """How far left insertions and deletions in a repeat are moved: not out of the window's predictions.
+
+        Where a repeat begins further left, any place in it stands for the same change; behind one that is
+        left of the bins that are predicted, these could not be brought to the reference's.
+        """
+        start = region_window_start(region, self.predictor.context_length)
+        # An insertion's place among the reference's bins is the base before it.
+        return start + self._first_base + self.predictor.flank + 1
+
     def region_variants(
         self, region: Region, first: int, last: int
     ) -> tuple[list[Variant], list[tuple[int, int]]]:
@@ -249,10 +259,12 @@ class RegionScorer(VariantScorer):
         """
         codes = self.codes(region)
         found = list(records(region, codes, self.changes, first, last))
+        floor = self._leftmost(region)
 
         def fetch(start: int, end: int) -> str:
-            text: str = self._genome.fetch(region.chrom, start, end)
-            return text
+            inside = max(start, floor)
+            text: str = self._genome.fetch(region.chrom, inside, end) if inside < end else ""
+            return "N" * (end - start - len(text)) + text
 
         variants = variants_of(region, found, fetch)
         places = [(record.position, slot) for record in found for slot in record.slots]

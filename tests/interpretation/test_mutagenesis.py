@@ -128,6 +128,21 @@ def test_a_mask_counts_from_the_region(genome: Fasta) -> None:
     assert np.array_equal(found[0, own], [SEQUENCE[400:408].count(base) for base in "ACGT"])
 
 
+@pytest.mark.parametrize("mask", [Mask(), Mask(0)])
+def test_changes_in_a_repeat_longer_than_the_window_stay_in_it(
+    mask: Mask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each base counts in its own bin: a lost one is one less, wherever in the repeat it was."""
+    monkeypatch.setenv("GEXPR_CACHE", str(tmp_path / "cache"))
+    genome = Fasta(str(write_fasta(tmp_path / "g.fa", {"chr1": "C" + 300 * "A" + "G"})))
+    predictor = Predictor(BaseCounts(), batch_size=3, shifts=(-3, 0, 2))
+    scorer = RegionScorer(predictor, genome, 4, Changes(2, True), statistics=("SAD",), mask=mask)
+    found = scorer.score_region(Region("chr1", 200, 204), 0, 2)["SAD"]
+    lost = -2.0 if mask == Mask() else 0.0  # the bins of the region have other bases of the repeat
+    assert np.allclose(found[:, 0], [lost, 0, 0, 0], atol=1e-6)
+    assert np.allclose(found[:, 1], 0, atol=1e-6)  # one more A, of which the bins have as many as before
+
+
 def test_regions_and_deletions_that_do_not_fit(genome: Fasta) -> None:
     predictor = Predictor(BaseCounts())
     with pytest.raises(ConfigError, match="holds regions of up to 16 bp"):
