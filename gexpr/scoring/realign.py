@@ -38,8 +38,8 @@ class Edits(NamedTuple):
 def covered_bins(edits: Edits, bins: int, bin_size: int, first: int) -> torch.Tensor:
     """Reference bins that the alternate's output covers completely, (variants, bins) bool.
 
-    An insertion pushes bases out of the window on the right; a deletion draws bases in, so all
-    bins stay covered.
+    An insertion pushes bases out of the window on the right. A deletion draws bases in, so that all bins
+    stay covered, unless it lies left of what the output covers: then it draws bases out on the left.
     """
     start = first + bin_size * torch.arange(bins, device=edits.anchor.device)
     if bins == 1:
@@ -52,7 +52,10 @@ def covered_bins(edits: Edits, bins: int, bin_size: int, first: int) -> torch.Te
     holds_anchor = (start < matched_end) & (end >= matched_end)
     needed = torch.where(reaches_past, end + inserted, end)
     needed = torch.where(holds_anchor, torch.maximum(needed, matched_end + inserted), needed)
-    return (needed <= last) | (inserted == 0)
+    deleted = (edits.ref_length - edits.alt_length).clamp_min(0)[:, None]
+    behind = end > matched_end + deleted
+    drawn_out = behind & (torch.maximum(start, matched_end + deleted) - deleted < first)
+    return torch.where(inserted > 0, needed <= last, ~drawn_out)
 
 
 def to_reference_bins(alternate: torch.Tensor, edits: Edits, bin_size: int, first: int) -> torch.Tensor:

@@ -43,7 +43,7 @@ def base_by_base(
 
 CASES = [
     (anchor, ref, alt)
-    for anchor in (30, 31, 32, 33, 38, 40)
+    for anchor in (5, 10, 30, 31, 32, 33, 38, 40)
     for ref, alt in [
         (0, 1),
         (0, 4),
