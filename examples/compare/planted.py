@@ -3,12 +3,12 @@
     python planted.py make OUT                          genome.fa, tracks and tables
     python planted.py judge OUT CHECKPOINT... -o TABLE   how well on and off are told apart, by distance
 
-Every contig is one window of 262,144 random bases. It has 24 promoters, copies of one 12-bp motif, and
-every second contig has 6 enhancers, copies of another, within 2 kb. Every promoter of a contig with
-enhancers lies 20 to 100 kb from the nearest and is on (40 reads), those of the other contigs are off (4
-reads). What a promoter does thus cannot be told from what lies within 20 kb of it. Two more tracks, of the
-motifs themselves, are local; ``sites.bed`` names the kilobases with a motif, from which convolutions
-learn them sooner than from whole contigs.
+Every contig is one window of 131,072 random bases. It has 16 promoters, copies of one 12-bp motif, and
+every second contig has, near one of its ends, 32 enhancers, copies of another, within 16 kb. Every
+promoter of a contig with enhancers lies 20 to 100 kb from the nearest and is on (40 reads); those of the
+other contigs lie at such places too and are off (4 reads). What a promoter does thus cannot be told from
+what lies within 20 kb of it. Two more tracks, of the motifs themselves, are local; ``sites.bed`` names the
+kilobases with a motif, from which convolutions learn them sooner than from whole contigs.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-LENGTH = 262_144
+LENGTH = 131_072
 PROMOTER = "TATAAAAGGCGC"
 ENHANCER = "CCACGTGACGTC"
 NEAR, FAR = 20_000, 100_000
-PROMOTERS, ENHANCERS = 24, 6
+PROMOTERS, ENHANCERS = 16, 32
 ON, OFF, OPEN = 40, 4, 40
-SPREAD = 2_048
+SPREAD = 16_384
+MARGIN = 8_192
 SITE = 1_024
-COUNTS = {"train": 256, "valid": 16, "test": 48}
+COUNTS = {"train": 384, "valid": 32, "test": 64}
 STRANDS = np.array(list("ACGT"))
 
 
@@ -42,17 +43,18 @@ def make(folder: Path, seed: int) -> None:
             for number in range(count):
                 name = f"{split}_{number:03d}"
                 letters = STRANDS[generator.integers(0, 4, LENGTH)]
-                center = LENGTH // 2 + int(generator.integers(-8_192, 8_193))
                 on = number % 2 == 0
-                places = []
-                for _ in range(PROMOTERS):
-                    distance = int(generator.integers(NEAR, FAR)) * int(generator.choice([-1, 1]))
-                    places.append((center + distance + (SPREAD if distance > 0 else 0), abs(distance)))
-                if on:
-                    for offset in generator.choice(SPREAD // 64, ENHANCERS, replace=False) * 64:
-                        _plant(letters, center + int(offset), ENHANCER, generator)
-                        tracks["enhancer"].append((name, center + int(offset), OPEN))
-                for start, distance in places:
+                mirrored = bool(generator.integers(0, 2))
+                first = int(generator.integers(0, MARGIN))
+                offsets = np.sort(generator.choice(SPREAD // 64, ENHANCERS, replace=False)) * 64 + first
+                for start in _places(offsets, mirrored) if on else ():
+                    _plant(letters, start, ENHANCER, generator)
+                    tracks["enhancer"].append((name, start, OPEN))
+                distances = (
+                    np.sort(generator.choice((FAR - NEAR) // 64, PROMOTERS, replace=False)) * 64 + NEAR
+                )
+                starts = _places(distances + int(offsets[-1]), mirrored)
+                for start, distance in zip(starts, distances.tolist(), strict=True):
                     _plant(letters, start, PROMOTER, generator)
                     tracks["promoter"].append((name, start, OPEN))
                     tracks["expression"].append((name, start, int(generator.poisson(ON if on else OFF))))
@@ -78,6 +80,12 @@ def make(folder: Path, seed: int) -> None:
     for split in ("valid", "test"):
         names = ",".join(f"{split}_{number:03d}" for number in range(COUNTS[split]))
         (folder / f"{split}.txt").write_text(names + "\n")
+
+
+def _places(offsets: np.ndarray, mirrored: bool) -> list[int]:
+    """Starts of motifs, counted from the other end of the contig if ``mirrored``."""
+    starts = LENGTH - len(PROMOTER) - offsets if mirrored else offsets
+    return [int(start) for start in starts]
 
 
 def _plant(letters: np.ndarray, start: int, motif: str, generator: np.random.Generator) -> None:

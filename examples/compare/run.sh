@@ -74,8 +74,8 @@ planted)
     cd planted
     [ -f sites.h5 ] || gexpr prepare --fasta genome.fa --tracks tracks.tsv -o sites.h5 --context-length 1024 \
         --bin-size 128 --split-bed sites.bed
-    [ -f planted.h5 ] || gexpr prepare --fasta genome.fa --tracks tracks.tsv -o planted.h5 --context-length 262144 \
-        --bin-size 128 --valid "$(cat valid.txt)" --test "$(cat test.txt)"
+    [ -f planted.h5 ] || gexpr prepare --fasta genome.fa --tracks tracks.tsv -o planted.h5 --context-length 131072 \
+        --bin-size 1024 --valid "$(cat valid.txt)" --test "$(cat test.txt)"
     cd ..
     run planted_trunk planted_trunk
     for name in sparse dense local convolution; do

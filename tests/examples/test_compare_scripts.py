@@ -430,3 +430,29 @@ def test_names_of_models(script: Any, tmp_path: Path) -> None:
     assert json.dumps(table.tsv().splitlines()[1]) == '"a\\t1234.56\\t0.000123\\t"'
     with pytest.raises(KeyError, match="other"):
         table.add({"other": 1})
+
+
+def test_planted_promoters_are_far_from_what_decides(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = script("planted")
+    monkeypatch.setattr(planted, "COUNTS", {"train": 4, "valid": 2, "test": 2})
+    planted.make(tmp_path, seed=3)
+    fasta = Fasta(str(tmp_path / "genome.fa"))
+    enhancers = pd.read_csv(tmp_path / "enhancer.bed", sep="\t", header=None)
+    promoters = pd.read_csv(tmp_path / "promoters.tsv", sep="\t")
+    assert len(fasta.lengths) == 8 and len(promoters) == 8 * planted.PROMOTERS
+    for contig, rows in promoters.groupby("contig"):
+        near = enhancers[enhancers[0] == contig][1].to_numpy()
+        assert rows["on"].nunique() == 1 and len(near) == planted.ENHANCERS * rows["on"].iloc[0]
+        for motif, starts in ((planted.PROMOTER, rows["start"]), (planted.ENHANCER, near)):
+            words = {
+                "".join("ACGTN"[code] for code in fasta.codes(contig, start, start + len(motif)))
+                for start in starts
+            }
+            other = motif[::-1].translate(str.maketrans("ACGT", "TGCA"))
+            assert words <= {motif, other}
+        if len(near):
+            nearest = np.abs(rows["start"].to_numpy()[:, None] - near).min(1)
+            assert nearest.tolist() == rows["distance"].tolist()
+            assert nearest.min() >= planted.NEAR and nearest.max() < planted.FAR
