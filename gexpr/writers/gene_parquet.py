@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from gexpr.writers.gene_scores import COLUMNS, FORMAT_NAME, FORMAT_VERSION, Gene
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype
 from gexpr.writers.parquet import GROUP_ROWS, ParquetOutput, clean
+from gexpr.writers.result import FileWriter
 from gexpr.writers.scores import ScoreSchema
 
 _FEW = frozenset({"chrom", "gene_strand", "track_id", "track_label", "statistic"})
@@ -20,7 +21,7 @@ _FEW = frozenset({"chrom", "gene_strand", "track_id", "track_label", "statistic"
 _NUMBERS = {"pos": "int64", "tss_distance": "int64", "coverage": "float32", "score": "float32"}
 
 
-class GeneScoresParquetWriter:
+class GeneScoresParquetWriter(FileWriter[ParquetOutput]):
     """Parquet, one row a variant, gene, statistic and track, without the tracks of the other strand.
 
     A row group holds all rows of a fixed number of pairs of variant and gene, so that the file does not
@@ -36,7 +37,7 @@ class GeneScoresParquetWriter:
     """
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
-        self._file = ParquetOutput(output)
+        super().__init__(ParquetOutput(output))
         self._schema = schema
         self._width = len(schema.tracks) * len(schema.statistics)
         self._group = max(1, GROUP_ROWS // max(self._width, 1))
@@ -115,22 +116,9 @@ class GeneScoresParquetWriter:
         }
         self._file.write([columns[name] for name in COLUMNS], len(row) or 1)
 
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add metadata of the whole file, beside those of the schema."""
-        self._file.annotate(attributes)
-
     def finish(self) -> None:
         """Complete the file and bring it to the disk."""
         if self._variants and self._file.is_open:
             self._write_group(0, len(self._variants), np.concatenate(self._tables))
             self._variants, self._genes, self._tables = [], [], []
-        self._file.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self.finish()
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()
+        super().finish()

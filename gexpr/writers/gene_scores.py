@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.results import Variant
-from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
+from gexpr.writers.hdf5 import Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype
-from gexpr.writers.scores import ScoreSchema, variant_name
+from gexpr.writers.result import FileWriter, ResultWriter
+from gexpr.writers.scores import ScoreSchema, begin_variants, variant_columns
 from gexpr.writers.text import TextFile, numbers
 
 SUFFIXES = {
@@ -118,27 +119,11 @@ def unpack_genes(
 _ARRAYS = ("variant", "gene", "coverage", "tss_distance", "nearest_distance")
 
 
-class GeneScoreWriter(Protocol):
+class GeneScoreWriter(ResultWriter, Protocol):
     """Takes blocks of variants in input order; nothing has the output's name before ``commit``."""
 
     def write(self, variants: Sequence[Variant], block: GeneBlock) -> None:
         """Add all variants of a block, and their rows."""
-        ...
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes that are known only at the end; a format without attributes leaves them out."""
-        ...
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk, still without its name."""
-        ...
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        ...
-
-    def discard(self) -> None:
-        """Remove an unfinished file; safe to call at any time."""
         ...
 
 
@@ -163,39 +148,35 @@ def open_gene_writer(output: AtomicOutput, format: str, schema: ScoreSchema) -> 
     return GeneScoresTsvWriter(output, schema)
 
 
-class GeneScoresHdf5Writer:
+class GeneScoresHdf5Writer(FileWriter[Hdf5Output]):
     """HDF5: every variant, and one row of scores a variant and gene; see docs/genes.md."""
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
         self._schema = schema
-        self._hdf5 = Hdf5Output(output)
-        self._hdf5.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
-        self._hdf5.tracks(schema.tracks)
-        for name in ("snp", "chr"):
-            self._hdf5.growing_strings(name)
-        self._hdf5.growing("pos", (), "uint32")
-        for name in ("ref_allele", "alt_allele", "status"):
-            self._hdf5.growing_strings(name)
-        self._hdf5.growing_strings("nearest_gene")
-        self._hdf5.growing("nearest_tss_distance", (), "float64", fill=float("nan"))
-        self._hdf5.growing("si", (), "int64")
+        super().__init__(Hdf5Output(output))
+        self._file.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
+        self._file.tracks(schema.tracks)
+        begin_variants(self._file)
+        self._file.growing_strings("nearest_gene")
+        self._file.growing("nearest_tss_distance", (), "float64", fill=float("nan"))
+        self._file.growing("si", (), "int64")
         for name in ("gene", "gene_name", "gene_strand"):
-            self._hdf5.growing_strings(name)
-        self._hdf5.growing("coverage", (), "float32")
-        self._hdf5.growing("tss_distance", (), "float64", fill=float("nan"))
+            self._file.growing_strings(name)
+        self._file.growing("coverage", (), "float32")
+        self._file.growing("tss_distance", (), "float64", fill=float("nan"))
         for name in schema.statistics:
-            self._hdf5.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
+            self._file.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
             if name in schema.definitions:
-                self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
+                self._file.file[name].attrs["definition"] = schema.definitions[name]
         self._other_names()
-        self._hdf5.check()
+        self._file.check()
         self._written = 0
         self._waiting: list[tuple[Sequence[Variant], GeneBlock]] = []
         self._waiting_variants = 0
 
     def _other_names(self) -> None:
         """Names of borzoi_sed for what is there under another."""
-        file = self._hdf5.file
+        file = self._file.file
         file["gene_id"] = file["gene"]
         if "SAD" in self._schema.statistics:
             file["SED"] = file["SAD"]
@@ -224,25 +205,18 @@ class GeneScoresHdf5Writer:
     def _flush(self) -> None:
         """Write the variants that wait, and then their rows."""
         variants = [variant for each, _ in self._waiting for variant in each]
-        # A POS that no contig can have (its row is not ``ok``) is stored as the largest uint32.
-        positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
         for name, values in (
-            ("snp", texts(variant_name(variant) for variant in variants)),
-            ("chr", texts(variant.chrom for variant in variants)),
-            ("pos", np.array(positions, dtype=np.uint32)),
-            ("ref_allele", texts(variant.ref for variant in variants)),
-            ("alt_allele", texts(variant.alt for variant in variants)),
-            ("status", texts(variant.status for variant in variants)),
+            *variant_columns(variants).items(),
             ("nearest_gene", texts(name for _, rows in self._waiting for name in rows.nearest)),
             (
                 "nearest_tss_distance",
                 np.concatenate([rows.nearest_distance for _, rows in self._waiting]).astype(np.float64),
             ),
         ):
-            self._hdf5.append(name, values)
+            self._file.append(name, values)
         for each, rows in self._waiting:
             genes = [rows.genes[place] for place in rows.gene.tolist()]
-            self._hdf5.append_rows(
+            self._file.append_rows(
                 {
                     "si": rows.variant + self._written,
                     "gene": texts(gene.gene_id for gene in genes),
@@ -259,32 +233,19 @@ class GeneScoresHdf5Writer:
             self._written += len(each)
         self._waiting, self._waiting_variants = [], 0
 
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes of the whole file."""
-        self._hdf5.attributes(attributes)
-
     def finish(self) -> None:
         """Complete the file and bring it to the disk."""
         if self._waiting:
             self._flush()
-        self._hdf5.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self.finish()
-        self._hdf5.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._hdf5.discard()
+        super().finish()
 
 
-class GeneScoresTsvWriter:
+class GeneScoresTsvWriter(FileWriter[TextFile]):
     """TSV, one line a variant, gene, statistic and track, without the tracks of the other strand."""
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
         self._schema = schema
-        self._file = TextFile(output)
+        super().__init__(TextFile(output))
         self._file.lines(["\t".join(COLUMNS)])
 
     def write(self, variants: Sequence[Variant], block: GeneBlock) -> None:
@@ -310,18 +271,3 @@ class GeneScoresTsvWriter:
                 for track, text in zip(self._schema.tracks, numbers(table[row]), strict=True):
                     if text != "nan":
                         yield "\t".join((start, track.id, track.label, name, text))
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """TSV has no attributes."""
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        self._file.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()

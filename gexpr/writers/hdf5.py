@@ -57,6 +57,10 @@ class Hdf5Output:
         for name in sorted(values):
             self.file.attrs[name] = values[name]
 
+    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
+        """Write attributes of the whole file, as :meth:`attributes`."""
+        self.attributes(attributes)
+
     def strings(self, name: str, values: Sequence[str]) -> None:
         """Write a complete dataset of strings."""
         self.growing_strings(name)

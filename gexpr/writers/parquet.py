@@ -12,6 +12,7 @@ from gexpr.errors import GexprError, require
 from gexpr.results import Variant
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput, as_dtype, utf8, write_all
+from gexpr.writers.result import FileWriter
 from gexpr.writers.scores import (
     COLUMNS_ATTRIBUTE,
     FORMAT_NAME,
@@ -115,7 +116,7 @@ class ParquetOutput:
         self._output.discard()
 
 
-class ScoresParquetWriter:
+class ScoresParquetWriter(FileWriter[ParquetOutput]):
     """Parquet; see docs/output-files.md.
 
     Rows are gathered into row groups of whole alleles, so that the file does not depend on the blocks in
@@ -131,7 +132,7 @@ class ScoresParquetWriter:
     """
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
-        self._file = ParquetOutput(output)
+        super().__init__(ParquetOutput(output))
         self._schema = schema
         self._width = len(schema.tracks) * len(schema.statistics)
         self._group = max(1, GROUP_ROWS // max(self._width, 1))
@@ -226,25 +227,12 @@ class ScoresParquetWriter:
         ]
         self._file.write(columns, max(len(row), 1))
 
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add metadata of the whole file, beside those of the schema."""
-        self._file.annotate(attributes)
-
     def finish(self) -> None:
         """Complete the file and bring it to the disk."""
         if self._variants and self._file.is_open:
             self._write_group(self._variants, np.concatenate(self._tables), slice(None))
             self._variants, self._tables = [], []
-        self._file.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self.finish()
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()
+        super().finish()
 
 
 _OF_COLUMNS = ("track_id", "track_label", "statistic")

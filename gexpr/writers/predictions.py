@@ -13,6 +13,7 @@ from gexpr.errors import ConfigError
 from gexpr.results import Region, Track
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype, write_all
+from gexpr.writers.result import FileWriter, ResultWriter
 from gexpr.writers.text import TextFile, numbers
 
 SUFFIXES = {
@@ -68,27 +69,11 @@ class PredictionBlock(NamedTuple):
         return [bins for _, bins in self.spans] if self.bins is None else self.bins
 
 
-class PredictionWriter(Protocol):
+class PredictionWriter(ResultWriter, Protocol):
     """Takes the regions' predictions in order; nothing has the output's name before ``commit``."""
 
     def write(self, block: PredictionBlock) -> None:
         """Add the next regions."""
-        ...
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes that are known only at the end; a format without attributes leaves them out."""
-        ...
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk, still without its name."""
-        ...
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        ...
-
-    def discard(self) -> None:
-        """Remove an unfinished file; safe to call at any time."""
         ...
 
 
@@ -101,14 +86,14 @@ def open_writer(output: AtomicOutput, format: str, schema: PredictionSchema) -> 
     return PredictionsTsvWriter(output, schema)
 
 
-class PredictionsHdf5Writer:
+class PredictionsHdf5Writer(FileWriter[Hdf5Output]):
     """HDF5; see docs/output-files.md for its two layouts."""
 
     def __init__(self, output: AtomicOutput, schema: PredictionSchema) -> None:
         self._schema = schema
-        self._hdf5 = Hdf5Output(output)
+        super().__init__(Hdf5Output(output))
         equal = schema.bins is not None
-        self._hdf5.attributes(
+        self._file.attributes(
             {
                 "format": FORMAT_NAME,
                 "format_version": FORMAT_VERSION,
@@ -117,19 +102,19 @@ class PredictionsHdf5Writer:
                 **schema.attributes,
             }
         )
-        self._hdf5.tracks(schema.tracks)
-        self._hdf5.growing_strings("chrom")
+        self._file.tracks(schema.tracks)
+        self._file.growing_strings("chrom")
         for name in ("start", "end", "bin_start", "bin_end"):
-            self._hdf5.growing(name, (), "int64")
+            self._file.growing(name, (), "int64")
         for name in ("name", "strand"):
-            self._hdf5.growing_strings(name)
+            self._file.growing_strings(name)
         row: tuple[int, ...] = (len(schema.tracks),)
         if schema.bins is not None:
             row = (schema.bins, len(schema.tracks))
         else:
-            self._hdf5.growing("offsets", (), "uint64")
-            self._hdf5.append("offsets", np.zeros(1, dtype=np.uint64))
-        self._hdf5.growing("predictions", row, schema.dtype, fill=float("nan"))
+            self._file.growing("offsets", (), "uint64")
+            self._file.append("offsets", np.zeros(1, dtype=np.uint64))
+        self._file.growing("predictions", row, schema.dtype, fill=float("nan"))
         self._total = 0
 
     def write(self, block: PredictionBlock) -> None:
@@ -150,41 +135,25 @@ class PredictionsHdf5Writer:
         predictions = as_dtype(block.predictions, schema.dtype)
         if schema.bins is not None:
             shape = (len(block.regions), schema.bins, len(schema.tracks))
-            self._hdf5.append_rows({**columns, "predictions": predictions.reshape(shape)})
+            self._file.append_rows({**columns, "predictions": predictions.reshape(shape)})
             return
         # One region at a time: the file's bytes must not depend on how many come in a block.
         low = 0
         for row, (bins, (_, whole)) in enumerate(zip(block.counts, block.spans, strict=True)):
             if row or not block.continued:
-                self._hdf5.append_rows({name: values[row : row + 1] for name, values in columns.items()})
+                self._file.append_rows({name: values[row : row + 1] for name, values in columns.items()})
                 self._total += whole
-                self._hdf5.append("offsets", np.array([self._total], dtype=np.uint64))
-            self._hdf5.append("predictions", predictions[low : low + bins])
+                self._file.append("offsets", np.array([self._total], dtype=np.uint64))
+            self._file.append("predictions", predictions[low : low + bins])
             low += bins
 
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes of the whole file."""
-        self._hdf5.attributes(attributes)
 
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        self._hdf5.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._hdf5.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._hdf5.discard()
-
-
-class PredictionsTsvWriter:
+class PredictionsTsvWriter(FileWriter[TextFile]):
     """TSV: ``chrom start end name strand`` and the sum over the region's bins of every track."""
 
     def __init__(self, output: AtomicOutput, schema: PredictionSchema) -> None:
         self._schema = schema
-        self._file = TextFile(output)
+        super().__init__(TextFile(output))
         header = ["chrom", "start", "end", "name", "strand", *(track.id for track in schema.tracks)]
         self._file.lines(["\t".join(header)])
 
@@ -197,21 +166,6 @@ class PredictionsTsvWriter:
             start = (region.chrom, str(region.start), str(region.end), region.name, region.strand)
             lines.append("\t".join((*start, *numbers(row))))
         self._file.lines(lines)
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """TSV has no attributes."""
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        self._file.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()
 
 
 class PredictionsNpzWriter:

@@ -15,6 +15,7 @@ from gexpr.genome.codes import Codes, one_hot
 from gexpr.results import Region, Track
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype
+from gexpr.writers.result import FileWriter
 
 MUTAGENESIS = "gexpr mutagenesis"
 ATTRIBUTIONS = "gexpr attributions"
@@ -68,7 +69,7 @@ def oriented(values: NDArray[Any], strand: str, shift: int = 0) -> NDArray[Any]:
     return result
 
 
-class BasesHdf5Writer:
+class BasesHdf5Writer(FileWriter[Hdf5Output]):
     """HDF5 of numbers for every base; see docs/ism.md and docs/attribute.md.
 
     Args:
@@ -78,20 +79,20 @@ class BasesHdf5Writer:
 
     def __init__(self, output: AtomicOutput, schema: BaseSchema) -> None:
         self._schema = schema
-        self._hdf5 = Hdf5Output(output)
-        self._hdf5.attributes(
+        super().__init__(Hdf5Output(output))
+        self._file.attributes(
             {"format": schema.format, "format_version": FORMAT_VERSION, **schema.attributes}
         )
-        self._hdf5.tracks(schema.tracks)
+        self._file.tracks(schema.tracks)
         for name in ("chr", "name", "strand"):
-            self._hdf5.growing_strings(name)
+            self._file.growing_strings(name)
         for name in ("start", "end"):
-            self._hdf5.growing(name, (), "int64")
-        self._hdf5.growing("seqs", (schema.longest, 4), "bool")
+            self._file.growing(name, (), "int64")
+        self._file.growing("seqs", (schema.longest, 4), "bool")
         for name, shape in schema.shapes.items():
-            self._hdf5.growing(name, (schema.longest, *shape), schema.dtype, fill=float("nan"))
+            self._file.growing(name, (schema.longest, *shape), schema.dtype, fill=float("nan"))
         for name, shape in schema.rows.items():
-            self._hdf5.growing(name, shape, schema.dtype, fill=float("nan"))
+            self._file.growing(name, shape, schema.dtype, fill=float("nan"))
 
     def write(self, region: Region, codes: Codes, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Add a region.
@@ -116,29 +117,13 @@ class BasesHdf5Writer:
             columns[name] = self._filled(as_dtype(arrays[name], schema.dtype), np.nan)
         for name in schema.rows:
             columns[name] = as_dtype(arrays[name], schema.dtype)[None]
-        self._hdf5.append_rows(columns)
+        self._file.append_rows(columns)
 
     def _filled(self, values: NDArray[Any], fill: float | bool) -> NDArray[Any]:
         """(length, ...) as one row (1, longest, ...)."""
         row = np.full((1, self._schema.longest, *values.shape[1:]), fill, dtype=values.dtype)
         row[0, : len(values)] = values
         return row
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes of the whole file."""
-        self._hdf5.attributes(attributes)
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        self._hdf5.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._hdf5.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._hdf5.discard()
 
 
 class RegionNumbers(NamedTuple):

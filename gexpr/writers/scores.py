@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from gexpr.errors import ConfigError
 from gexpr.results import Track, Variant
 from gexpr.writers.hdf5 import TRACK_FIELDS, Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput, as_dtype
+from gexpr.writers.result import FileWriter, ResultWriter
 from gexpr.writers.text import TextFile, numbers
 
 SUFFIXES = {
@@ -119,7 +120,7 @@ class VcfLines(Protocol):
         ...
 
 
-class ScoreWriter(Protocol):
+class ScoreWriter(ResultWriter, Protocol):
     """Takes blocks of rows in input order; nothing has the output's name before ``commit``."""
 
     def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
@@ -127,22 +128,6 @@ class ScoreWriter(Protocol):
 
         ``columns`` has a value for each variant in every extra column of the schema.
         """
-        ...
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes that are known only at the end; a format without attributes leaves them out."""
-        ...
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk, still without its name."""
-        ...
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        ...
-
-    def discard(self) -> None:
-        """Remove an unfinished file; safe to call at any time."""
         ...
 
 
@@ -195,50 +180,62 @@ def variant_name(variant: Variant) -> str:
     return f"{variant.chrom}_{variant.pos}_{variant.ref}_{variant.alt}"
 
 
-class ScoresHdf5Writer:
+def begin_variants(file: Hdf5Output) -> None:
+    """Create the datasets that :func:`variant_columns` fills."""
+    for name in ("snp", "chr"):
+        file.growing_strings(name)
+    file.growing("pos", (), "uint32")
+    for name in ("ref_allele", "alt_allele", "status"):
+        file.growing_strings(name)
+
+
+def variant_columns(variants: Sequence[Variant]) -> dict[str, Any]:
+    """Rows of the datasets that say which variants they are, with the names of basenji_sad."""
+    # A POS that no contig can have (its row is not ``ok``) is stored as the largest uint32.
+    positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
+    return {
+        "snp": texts(variant_name(variant) for variant in variants),
+        "chr": texts(variant.chrom for variant in variants),
+        "ref_allele": texts(variant.ref for variant in variants),
+        "alt_allele": texts(variant.alt for variant in variants),
+        "status": texts(variant.status for variant in variants),
+        "pos": np.array(positions, dtype=np.uint32),
+    }
+
+
+class ScoresHdf5Writer(FileWriter[Hdf5Output]):
     """HDF5 with the names that basenji_sad and hound_snp write; see docs/output-files.md."""
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema) -> None:
         self._schema = schema
-        self._hdf5 = Hdf5Output(output)
-        self._hdf5.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
-        self._hdf5.tracks(schema.tracks)
-        for name in ("snp", "chr"):
-            self._hdf5.growing_strings(name)
-        self._hdf5.growing("pos", (), "uint32")
-        for name in ("ref_allele", "alt_allele", "status"):
-            self._hdf5.growing_strings(name)
+        super().__init__(Hdf5Output(output))
+        self._file.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
+        self._file.tracks(schema.tracks)
+        begin_variants(self._file)
         if schema.columns:
-            self._hdf5.attributes({COLUMNS_ATTRIBUTE: ",".join(schema.columns)})
+            self._file.attributes({COLUMNS_ATTRIBUTE: ",".join(schema.columns)})
         for name, kind in schema.columns.items():
             if kind in NUMBER_TYPES:
-                self._hdf5.growing(name, (), NUMBER_TYPES[kind])
+                self._file.growing(name, (), NUMBER_TYPES[kind])
             else:
-                self._hdf5.growing_strings(name)
+                self._file.growing_strings(name)
         for name in schema.statistics:
-            self._hdf5.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
+            self._file.growing(name, (len(schema.tracks),), schema.dtype, fill=float("nan"))
             if name in schema.definitions:
-                self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
+                self._file.file[name].attrs["definition"] = schema.definitions[name]
         if schema.profile:
             for name in PROFILES[:2]:
                 shape = schema.profile, len(schema.tracks)
-                self._hdf5.growing(name, shape, schema.dtype, fill=float("nan"))
-            self._hdf5.growing(PROFILES[2], (), "int64", fill=-1)
-        self._hdf5.check()
+                self._file.growing(name, shape, schema.dtype, fill=float("nan"))
+            self._file.growing(PROFILES[2], (), "int64", fill=-1)
+        self._file.check()
 
     def write(self, variants: Sequence[Variant], scores: Scores, columns: Columns | None = None) -> None:
         """Add one block of rows."""
         extra = extra_columns(self._schema, columns, len(variants))
-        # A POS that no contig can have (its row is not ``ok``) is stored as the largest uint32.
-        positions = [min(variant.pos, 0xFFFFFFFF) for variant in variants]
-        self._hdf5.append_rows(
+        self._file.append_rows(
             {
-                "snp": texts(variant_name(variant) for variant in variants),
-                "chr": texts(variant.chrom for variant in variants),
-                "ref_allele": texts(variant.ref for variant in variants),
-                "alt_allele": texts(variant.alt for variant in variants),
-                "status": texts(variant.status for variant in variants),
-                "pos": np.array(positions, dtype=np.uint32),
+                **variant_columns(variants),
                 **{
                     name: texts(map(str, values))
                     if (kind := self._schema.columns[name]) == "text"
@@ -250,30 +247,14 @@ class ScoresHdf5Writer:
             }
         )
 
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes of the whole file."""
-        self._hdf5.attributes(attributes)
 
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        self._hdf5.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._hdf5.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._hdf5.discard()
-
-
-class ScoresTsvWriter:
+class ScoresTsvWriter(FileWriter[TextFile]):
     """TSV: ``chrom pos id ref alt status``, extra columns, and one column a track, or one line a number."""
 
     def __init__(self, output: AtomicOutput, schema: ScoreSchema, *, long: bool = False) -> None:
         self._schema = schema
         self._long = long
-        self._file = TextFile(output)
+        super().__init__(TextFile(output))
         header = ["chrom", "pos", "id", "ref", "alt", "status", *schema.columns]
         if long:
             header += ["track_id", "track_label", "statistic", "score"]
@@ -303,18 +284,3 @@ class ScoresTsvWriter:
                 for track, text in zip(self._schema.tracks, each, strict=True):
                     lines.append("\t".join((start, track.id, track.label, name, text)))
         self._file.lines(lines)
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """TSV has no attributes."""
-
-    def finish(self) -> None:
-        """Complete the file and bring it to the disk."""
-        self._file.finish()
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()

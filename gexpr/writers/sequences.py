@@ -12,6 +12,7 @@ from gexpr.results import Track
 from gexpr.writers.hdf5 import Attribute, Hdf5Output, texts
 from gexpr.writers.output import AtomicOutput
 from gexpr.writers.parquet import ParquetOutput, clean
+from gexpr.writers.result import FileWriter, ResultWriter
 from gexpr.writers.text import TextFile, numbers
 
 SUFFIXES = {
@@ -51,23 +52,11 @@ class SequenceSchema(NamedTuple):
 Values = Mapping[str, NDArray[np.float32]]
 
 
-class SequenceWriter(Protocol):
+class SequenceWriter(ResultWriter, Protocol):
     """Takes blocks of rows in input order; nothing has the output's name before ``commit``."""
 
     def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
         """Add one block: values are (rows, tracks) for each of the schema's."""
-        ...
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes that are known only at the end; a format without attributes leaves them out."""
-        ...
-
-    def commit(self) -> None:
-        """Complete the file and give it its name."""
-        ...
-
-    def discard(self) -> None:
-        """Remove an unfinished file; safe to call at any time."""
         ...
 
 
@@ -85,12 +74,12 @@ def open_writer(output: AtomicOutput, format: str, schema: SequenceSchema) -> Se
     return SequencesTsvWriter(output, schema)
 
 
-class SequencesTsvWriter:
+class SequencesTsvWriter(FileWriter[TextFile]):
     """TSV: ``id status`` and the numbers."""
 
     def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
         self._schema = schema
-        self._file = TextFile(output)
+        super().__init__(TextFile(output))
         self._file.lines(["\t".join(["id", "status", *schema.columns])])
 
     def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
@@ -99,57 +88,34 @@ class SequencesTsvWriter:
         rows = zip(ids, statuses, tables, strict=True)
         self._file.lines(["\t".join((_cell(name), status, *numbers(row))) for name, status, row in rows])
 
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """TSV has no attributes."""
 
-    def commit(self) -> None:
-        """Complete the file and give it its name."""
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()
-
-
-class SequencesHdf5Writer:
+class SequencesHdf5Writer(FileWriter[Hdf5Output]):
     """HDF5: ``id``, ``status``, the tracks, and one dataset (rows, tracks) for each of the values."""
 
     def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
         self._schema = schema
-        self._hdf5 = Hdf5Output(output)
-        self._hdf5.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
-        self._hdf5.tracks(schema.tracks)
+        super().__init__(Hdf5Output(output))
+        self._file.attributes({"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes})
+        self._file.tracks(schema.tracks)
         for name in ("id", "status"):
-            self._hdf5.growing_strings(name)
+            self._file.growing_strings(name)
         for name in schema.values:
-            self._hdf5.growing(name, (len(schema.tracks),), "float32", fill=float("nan"))
+            self._file.growing(name, (len(schema.tracks),), "float32", fill=float("nan"))
             if name in schema.definitions:
-                self._hdf5.file[name].attrs["definition"] = schema.definitions[name]
-        self._hdf5.check()
+                self._file.file[name].attrs["definition"] = schema.definitions[name]
+        self._file.check()
 
     def write(self, ids: Sequence[str], statuses: Sequence[str], values: Values) -> None:
         """Add one block of rows."""
         tables = {name: values[name] for name in self._schema.values}
-        self._hdf5.append_rows({"id": texts(ids), "status": texts(statuses), **tables})
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add attributes of the whole file."""
-        self._hdf5.attributes(attributes)
-
-    def commit(self) -> None:
-        """Complete the file and give it its name."""
-        self._hdf5.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._hdf5.discard()
+        self._file.append_rows({"id": texts(ids), "status": texts(statuses), **tables})
 
 
-class SequencesParquetWriter:
+class SequencesParquetWriter(FileWriter[ParquetOutput]):
     """Parquet with the columns of the TSV, a row group for each block."""
 
     def __init__(self, output: AtomicOutput, schema: SequenceSchema) -> None:
-        self._file = ParquetOutput(output)
+        super().__init__(ParquetOutput(output))
         self._schema = schema
         arrow = self._file.arrow
         attributes = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **schema.attributes}
@@ -166,18 +132,6 @@ class SequencesParquetWriter:
             column = np.ascontiguousarray(column, dtype=np.float32)
             arrays.append(arrow.array(column, mask=np.isnan(column)))
         self._file.write(arrays)
-
-    def annotate(self, attributes: Mapping[str, Attribute]) -> None:
-        """Add metadata of the whole file."""
-        self._file.annotate(attributes)
-
-    def commit(self) -> None:
-        """Complete the file and give it its name."""
-        self._file.commit()
-
-    def discard(self) -> None:
-        """Remove an unfinished file."""
-        self._file.discard()
 
 
 def _cell(text: str) -> str:

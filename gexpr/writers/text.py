@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,9 @@ class TextFile:
             raise
         except OSError as error:
             raise self.output.failure(error) from error
+
+    def annotate(self, attributes: Mapping[str, str | int | float | bool]) -> None:
+        """Text has no attributes."""
 
     def finish(self) -> None:
         """Complete the file and bring it to the disk, still without its name."""
