@@ -19,7 +19,9 @@ from gexpr.scoring.definitions import Mask
     ("hdf5", "tsv", "bedgraph"),
     ".h5 (attributions of all letters), or with a line a base .tsv, .tsv.gz, .bedgraph or .bedgraph.gz",
     required=False,
+    several=True,
 )
+@options.track_folders
 @options.tracks
 @click.option(
     "--method",
@@ -85,8 +87,10 @@ def command(
     length: int | None,
     checkpoint: str | tuple[str, ...],
     fasta: str,
-    output: str | None,
+    output: str | tuple[str, ...] | None,
     format: str | None,
+    bigwig: str | None,
+    bedgraph: str | None,
     tracks: str | None,
     method: str,
     target: str,
@@ -122,11 +126,11 @@ def command(
     Gradient times input around a place of the example, with a logo:
       gexpr attribute -c yeast-tss -f example -r chrI:7,205-7,264 -o grad.h5 --logo logos
     Integrated gradients of one track, for a genome browser:
-      gexpr attribute -c yeast-tss -f sacCer3.fa.gz -t 0 --method integrated -o ig.bedgraph \\
+      gexpr attribute -c yeast-tss -f sacCer3.fa.gz -t 0 --method integrated --bigwig tracks \\
           regions.bed
 
-    Finished blocks of regions are kept in OUTPUT.run until the output is complete: after an
-    interruption the same command continues.
+    Finished blocks of regions are kept in OUTPUT.run (DIR.run without -o) until the output is
+    complete: after an interruption the same command continues.
 
     Exit codes: 0 success; 1 the input or the environment is at fault (finished blocks are kept);
     2 wrong usage; 75 stopped by SIGINT, SIGTERM or SIGUSR1 after the current block, the same
@@ -161,6 +165,8 @@ def command(
         baseline=baseline,
         shuffles=shuffles,
         seed=seed,
+        bigwig=bigwig,
+        bedgraph=bedgraph,
         contig_aliases=contig_aliases,
         format=format,
         dtype=dtype,

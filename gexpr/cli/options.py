@@ -202,7 +202,7 @@ def track_folders(function: Command) -> Command:
         "--bigwig",
         metavar="DIR",
         help="Write a bigWig file for each track into DIR; where regions overlap, the mean of their "
-        "predictions. Needs gexpr[bigwig].",
+        "values. Needs gexpr[bigwig].",
     )(function)
 
 

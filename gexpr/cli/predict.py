@@ -44,8 +44,8 @@ from gexpr.results import Region
 @click.option(
     "--variants",
     metavar="VCF",
-    help="Predict both alleles of every variant, in all bins of the window around it, in place of regions; "
-    "needs an output in HDF5.",
+    help="Predict both alleles: of every variant in the window around it, or with BED or --region of those "
+    "in the regions, in the regions' bins. Needs an output in HDF5.",
 )
 @options.output(
     ("hdf5", "tsv", "npz"), ".h5, .tsv, .tsv.gz or .npz (one region)", required=False, several=True
@@ -110,8 +110,9 @@ def command(
     One region; a whole genome:
       gexpr predict -c yeast-tss -f example -o region.npz --region chrI:30,000-40,000
       gexpr predict -c yeast-tss -f sacCer3.fa.gz --genome --contigs chrI,chrII --bigwig tracks
-    Both alleles of variants:
+    Both alleles of variants, around each and over a promoter:
       gexpr predict -c yeast-tss -f example -t 0 -o alleles.h5 --variants example
+      gexpr predict -c yeast-tss -f example -o ssa1.h5 --variants example -r chrI:141,400-141,800
 
     Finished blocks of regions are kept in OUTPUT.run (DIR.run without -o) until the output is complete:
     after an interruption the same command continues.
@@ -132,9 +133,10 @@ def command(
         raise click.UsageError("Missing option '--fasta' / '-f' (or --sequences).")
     if sequences is None and not (bed or regions or genome or variants):
         raise click.UsageError("Nothing to predict: give BED, --region, --genome, --sequences or --variants.")
-    if variants is not None and (bed or regions or genome or sequences or bigwig or bedgraph):
+    if variants is not None and (genome or sequences or bigwig or bedgraph):
         raise click.UsageError(
-            "--variants predicts windows around alleles, to HDF5; leave out regions and DIRs."
+            "--variants predicts both alleles, to HDF5: leave out --genome, --sequences, --bigwig and "
+            "--bedgraph."
         )
     if variants is not None and isinstance(output, tuple):
         raise click.UsageError("--variants writes one output, in HDF5.")
@@ -179,13 +181,13 @@ def command(
             from gexpr.runs.dry_run import dry_run_scores
             from gexpr.runs.predict_alleles import allele_options
 
-            for line in dry_run_scores(vcf, place, output, allele_options(predicted), control):
+            for line in dry_run_scores(vcf, place, output, allele_options(predicted, bed, place), control):
                 click.echo(line)
             return
         from gexpr.runs.predict_alleles import predict_alleles
 
         assert output is None or isinstance(output, str)
-        predict_alleles(vcf, place, output, predicted, control)
+        predict_alleles(vcf, place, output, predicted, control, bed)
         return
     if dry_run:
         from gexpr.runs.dry_run import dry_run_predictions

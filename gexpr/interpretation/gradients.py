@@ -123,7 +123,7 @@ class Attributor:
                         f"log2sum is not defined for track {track.id!r} with transform {track.transform!r}; "
                         "ask for --target sum or leave the track out with --tracks"
                     )
-        self.tracks = list(predictor.tracks) if each_track else [_sum_of(predictor.tracks)]
+        self.tracks = columns_of(predictor.tracks, each_track)
         """What the columns are."""
 
     def scored_bins(self, first: int, last: int) -> torch.Tensor:
@@ -294,7 +294,10 @@ class Attributor:
         )
 
 
-def _sum_of(tracks: Sequence[Track]) -> Track:
+def columns_of(tracks: Sequence[Track], each_track: bool) -> list[Track]:
+    """What the columns of attributions are: all tracks, or one for their sum."""
+    if each_track:
+        return list(tracks)
     if len(tracks) == 1:
-        return tracks[0]._replace(index=0)
-    return Track(0, "sum", f"sum of {len(tracks):,} tracks", strand_pair=0)
+        return [tracks[0]._replace(index=0)]
+    return [Track(0, "sum", f"sum of {len(tracks):,} tracks", strand_pair=0)]

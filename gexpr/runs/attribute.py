@@ -14,7 +14,7 @@ from gexpr import logs
 from gexpr.errors import ConfigError
 from gexpr.genome.codes import Codes, decode
 from gexpr.genome.fasta import Fasta
-from gexpr.interpretation.gradients import BASELINES, METHODS, TARGETS, Attribution, Attributor
+from gexpr.interpretation.gradients import BASELINES, METHODS, TARGETS, Attribution, Attributor, columns_of
 from gexpr.interpretation.mutagenesis import check_length, region_window_start
 from gexpr.results import Region, Track
 from gexpr.runs.blocks import Advance
@@ -28,6 +28,7 @@ from gexpr.runs.common import (
     count,
     describe_fasta,
     describe_predictor,
+    described_tracks,
     input_files,
     open_predictor,
     pack_tracks,
@@ -35,16 +36,25 @@ from gexpr.runs.common import (
 )
 from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
+from gexpr.runs.predict import (
+    PredictionOutputs,
+    contigs_with_bases,
+    output_folders,
+    prediction_outputs,
+    track_folders,
+)
 from gexpr.runs.region_rows import (
     RegionOptions,
     check_source,
     described_aliases,
     digest_regions,
+    first_hdf5,
     read_regions,
 )
 from gexpr.scoring.predictor import Predictor
+from gexpr.writers.genome_tracks import GenomeTracks
 from gexpr.writers.hdf5 import Attribute
-from gexpr.writers.output import AtomicOutput, output_format
+from gexpr.writers.output import AtomicOutput
 from gexpr.writers.parts import Part
 from gexpr.writers.regions import ATTRIBUTIONS, BaseSchema, BasesHdf5Writer, oriented
 from gexpr.writers.text import TextFile, numbers
@@ -78,6 +88,7 @@ class AttributeOptions(RegionOptions):
         baseline: where integrated gradients begin: ``zeros``, ``mean`` or ``shuffled``.
         shuffles: how many shuffled baselines.
         seed: of the shuffled baselines.
+        bigwig, bedgraph: folders for a file a column with contributions, or None.
 
     Raises:
         ConfigError: a value that is not allowed.
@@ -91,6 +102,13 @@ class AttributeOptions(RegionOptions):
     baseline: str = "zeros"
     shuffles: int = 10
     seed: int = 0
+    bigwig: str | None = None
+    bedgraph: str | None = None
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Format of files of one column -> the folder for them."""
+        return track_folders(self.bigwig, self.bedgraph)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,6 +193,7 @@ class AttributeTask(ModelTask["AttributeOptions", _Opened]):
             "positions": sum(lengths),
             "longest": max(lengths, default=0),
             "tracks": pack_tracks(opened.attributor.tracks),
+            "contigs": contigs_with_bases(opened.genome),
             "contig_aliases": described_aliases(self.options.contig_aliases),
         }
 
@@ -215,6 +234,8 @@ class AttributeTask(ModelTask["AttributeOptions", _Opened]):
             },
             {
                 "regions": [list(region) for region in opened.regions[block.start : block.end]],
+                "contigs": [region.chrom for region in opened.placed[block.start : block.end]],
+                "first": block.start,
                 BATCH_SIZE: opened.predictor.used_batch_size,
             },
         )
@@ -286,26 +307,44 @@ class _Text:
 
 
 class AttributeSink:
-    """Makes the output of attributions from parts.
+    """Makes the outputs of attributions from parts.
 
     Args:
-        output: the claimed output.
+        claimed: the claimed outputs.
         manifest: the run's plan.
-        format: ``hdf5``, ``tsv`` or ``bedgraph``.
+        outputs: the same outputs' formats.
 
     Raises:
-        ConfigError: bedGraph of several columns.
+        ConfigError: one file of bedGraph for several columns.
+        MissingDependencyError: bigWig without pyBigWig.
     """
 
-    def __init__(self, output: AtomicOutput, manifest: Manifest, format: str) -> None:
+    def __init__(
+        self, claimed: Sequence[AtomicOutput], manifest: Manifest, outputs: PredictionOutputs
+    ) -> None:
+        tracks = unpack_tracks(manifest.content["tracks"])
+        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
+        self._claimed = list(claimed)
+        self._writers: list[_Writer] = []
+        self._along: GenomeTracks | None = None
+        try:
+            for each, format, column in zip(claimed, outputs.formats, outputs.columns, strict=True):
+                if column < 0:
+                    self._writers.append(self._open(each, manifest, format, tracks))
+            self._along = outputs.along_genome(claimed, manifest.content["contigs"], len(tracks), 1)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _open(
+        self, output: AtomicOutput, manifest: Manifest, format: str, tracks: Sequence[Track]
+    ) -> _Writer:
         fingerprint, content = manifest.fingerprint, manifest.content
-        tracks = unpack_tracks(content["tracks"])
         if format == "bedgraph" and len(tracks) != 1:
             raise ConfigError(
-                f"bedGraph holds one column, not {len(tracks)}: leave out --each-track, or give a .tsv"
+                f"one file of bedGraph holds one column, not {len(tracks)}: leave out --each-track, or give "
+                "a .tsv or --bedgraph DIR"
             )
-        self._sizes = BatchSizes(fingerprint["batch_size"])
-        self._writer: _Writer
         if format == "hdf5":
             columns = (len(tracks),)
             attributes = {name: value for name, value in fingerprint.items() if name != "dtype"}
@@ -314,15 +353,14 @@ class AttributeSink:
             if fingerprint["method"] == "integrated":
                 rows[BASELINE] = columns
             shapes = {VALUES: (4, *columns), CONTRIBUTIONS: columns}
-            self._writer = _Hdf5(
+            return _Hdf5(
                 output,
                 BaseSchema(
                     *(ATTRIBUTIONS, tracks, shapes, rows, content["longest"]),
                     *(attributes, fingerprint["dtype"]),
                 ),
             )
-        else:
-            self._writer = _Text(output, format, tracks)
+        return _Text(output, format, tracks)
 
     def add(self, part: Part) -> None:
         """Write the regions of the next part."""
@@ -334,40 +372,56 @@ class AttributeSink:
             base = place.stop
             arrays = {name: part.arrays[name][place] for name in (VALUES, CONTRIBUTIONS)}
             arrays.update({name: part.arrays[name][row] for name in (TARGET, BASELINE)})
-            self._writer.write(region, part.arrays["codes"][place], arrays)
+            for writer in self._writers:
+                writer.write(region, part.arrays["codes"][place], arrays)
+            if self._along is not None:
+                number, contig = part.about["first"] + row, part.about["contigs"][row]
+                self._along.add(contig, region.start, number, arrays[CONTRIBUTIONS])
 
     def finish(self) -> None:
-        """Complete the output and bring it to the disk, still without its name."""
-        self._writer.annotate(self._sizes.attributes())
-        self._writer.finish()
+        """Complete the outputs and bring them to the disk, still without their names."""
+        for writer in self._writers:
+            writer.annotate(self._sizes.attributes())
+            writer.finish()
+        if self._along is not None:
+            self._along.finish()
 
     def commit(self) -> None:
-        """Give the output its name."""
-        self._writer.commit()
+        """Give the outputs their names."""
+        for writer in self._writers:
+            writer.commit()
+        for each in self._claimed:
+            each.commit()
 
     def discard(self) -> None:
-        """Remove an unfinished output."""
-        self._writer.discard()
+        """Remove unfinished outputs."""
+        for writer in self._writers:
+            writer.discard()
+        if self._along is not None:
+            self._along.discard()
+        for each in self._claimed:
+            each.discard()
 
 
 def attribute(
     bed: str | None,
     fasta: str,
-    output: str | None,
+    output: str | Sequence[str] | None,
     options: AttributeOptions,
     run: RunOptions | None = None,
 ) -> AttributeSummary | None:
     """Attribute predictions to the bases of regions.
 
-    The output appears under its name only when it is complete. Finished blocks are kept in the run
+    The outputs appear under their names only when they are complete. Finished blocks are kept in the run
     directory until then, so that the same call continues after an interruption.
 
     Args:
         bed: BED3 to BED12, ``-`` is standard input; None takes ``options.regions``.
         fasta: the genome that the regions refer to.
-        output: ``.h5``, ``.tsv``, ``.tsv.gz``, ``.bedgraph`` or ``.bedgraph.gz``, or ``-`` for TSV on
-            standard output; None with a shard leaves it to the merge.
-        options: what is attributed and how.
+        output: a path, or several: ``.h5``, ``.tsv``, ``.tsv.gz``, ``.bedgraph`` or ``.bedgraph.gz``, or
+            ``-`` for TSV on standard output; None with folders alone, or with a shard, which leaves it to
+            the merge.
+        options: what is attributed and how, and folders for files of single columns.
         run: how the run is carried out.
 
     Returns:
@@ -378,23 +432,28 @@ def attribute(
         Interrupted: a signal came; the same call continues.
     """
     label = check_source(bed, options)
-    format = None if output is None else output_format(output, options.format, SUFFIXES)
-    model, run = assign_devices(options.model, run or RunOptions())
+    outputs = attribution_outputs(output, options)
+    model, run = assign_devices(options.model, outputs.run_options(run or RunOptions()))
     options = dataclasses.replace(options, model=model)
+    with output_folders(options.folders.values(), len(outputs.paths)):
+        outcome = run_task(
+            attribute_task(bed, label, fasta, options),
+            lambda claimed, manifest: AttributeSink(claimed, manifest, outputs),
+            outputs.paths or None,
+            run,
+            inputs=[bed, *input_files(fasta, fasta, model.checkpoint, options.contig_aliases)[1:]],
+            unit="regions",
+        )
+    return None if outcome.sink is None else finish(outcome, outputs.shown)
 
-    def open_sink(claimed: Sequence[AtomicOutput], manifest: Manifest) -> AttributeSink:
-        assert format is not None
-        return AttributeSink(claimed[0], manifest, format)
 
-    outcome = run_task(
-        attribute_task(bed, label, fasta, options),
-        open_sink,
-        output,
-        run,
-        inputs=[bed, *input_files(fasta, fasta, model.checkpoint, options.contig_aliases)[1:]],
-        unit="regions",
+def attribution_outputs(output: str | Sequence[str] | None, options: AttributeOptions) -> PredictionOutputs:
+    """The formats of outputs; see :func:`gexpr.runs.predict.prediction_outputs`."""
+    return prediction_outputs(
+        *(output, options.format, options.folders),
+        lambda: columns_of(described_tracks(options.model), options.each_track),
+        SUFFIXES,
     )
-    return None if outcome.sink is None or output is None else finish(outcome, output)
 
 
 def attribute_task(
@@ -419,17 +478,7 @@ def finish(outcome: Outcome, output: str) -> AttributeSummary:
     return summary
 
 
-def attribution_format(outputs: Sequence[str], format: str | None, long: bool) -> str:
-    """The format in which a run is merged.
-
-    Raises:
-        ConfigError: several outputs, or ``long``.
-    """
-    if len(outputs) > 1 or long:
-        raise ConfigError("a run of gexpr attribute is merged into one output at a time, and has no --long")
-    return output_format(outputs[0], format, SUFFIXES)
-
-
-def hdf5_output(output: str | None, format: str | None) -> str | None:
-    """The output if it is HDF5."""
-    return output if output is not None and output_format(output, format, SUFFIXES) == "hdf5" else None
+def hdf5_output(output: str | Sequence[str] | None, format: str | None) -> str | None:
+    """The first output in HDF5, or None."""
+    found = prediction_outputs(output, format, {}, list, SUFFIXES)
+    return first_hdf5(found.paths, found.formats)

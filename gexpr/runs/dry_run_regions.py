@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gexpr.runs.attribute import SUFFIXES, AttributeOptions, AttributeTask, attribute_task
+from gexpr.runs.attribute import AttributeOptions, AttributeTask, attribute_task, attribution_outputs
 from gexpr.runs.common import assign_devices, count, input_files
 from gexpr.runs.control import RunOptions, planned
 from gexpr.runs.dry_run import check_run_outputs, estimate_lines, estimate_run
 from gexpr.runs.ism import IsmOptions, IsmTask, ism_outputs, ism_task
+from gexpr.runs.predict import output_folders
 from gexpr.runs.region_rows import check_source
-from gexpr.writers.output import output_format, output_names
 
 
 def dry_run_ism(
@@ -51,7 +51,11 @@ def dry_run_ism(
 
 
 def dry_run_attributions(
-    bed: str | None, fasta: str, output: str | None, options: AttributeOptions, run: RunOptions
+    bed: str | None,
+    fasta: str,
+    output: str | Sequence[str] | None,
+    options: AttributeOptions,
+    run: RunOptions,
 ) -> list[str]:
     """Lines that say what ``attribute`` with these arguments would do.
 
@@ -61,13 +65,13 @@ def dry_run_attributions(
         GexprError: what would stop the run before its first block.
     """
     label = check_source(bed, options)
-    if output is not None:
-        output_format(output, options.format, SUFFIXES)
-    model, run = assign_devices(options.model, run)
+    outputs = attribution_outputs(output, options)
+    model, run = assign_devices(options.model, outputs.run_options(run))
     options = dataclasses.replace(options, model=model)
     inputs = [bed, *input_files(fasta, fasta, model.checkpoint, options.contig_aliases)[1:]]
-    check_run_outputs(output_names(output), run, inputs)
-    with planned(attribute_task(bed, label, fasta, options), output, run, bed or fasta) as plan:
+    with output_folders(options.folders.values(), len(outputs.paths)):
+        check_run_outputs(outputs.paths, run, inputs)
+    with planned(attribute_task(bed, label, fasta, options), outputs.paths, run, bed or fasta) as plan:
         task, manifest, finished = plan
         assert isinstance(task, AttributeTask)
         opened = task.open()
@@ -75,7 +79,8 @@ def dry_run_attributions(
         batches = manifest.rows * math.ceil(task.windows() / opened.predictor.batch_size)
         columns = len(opened.attributor.tracks)
         size = manifest.content["positions"] * 5 * columns * np.dtype(options.dtype).itemsize
-        estimate = estimate_run(*(opened.predictor, manifest, len(finished), windows, batches, size, size))
+        written = max(1, len(outputs.paths)) * size
+        estimate = estimate_run(*(opened.predictor, manifest, len(finished), windows, batches, size, written))
     positions = count(manifest.content["positions"], "position")
     line = f"{positions} in {count(manifest.rows, 'region')}"
-    return [line, *estimate_lines(estimate, manifest, run, output)]
+    return [line, *estimate_lines(estimate, manifest, run, outputs.shown or None)]

@@ -48,6 +48,7 @@ from gexpr.runs.region_rows import (
     check_source,
     described_aliases,
     digest_regions,
+    first_hdf5,
     read_regions,
 )
 from gexpr.runs.score_outputs import ScoreOutputs, score_outputs, score_schema
@@ -438,4 +439,4 @@ def finish(outcome: Outcome, outputs: Sequence[str]) -> IsmSummary:
 def hdf5_output(output: str | Sequence[str] | None, format: str | None) -> str | None:
     """The first output in HDF5, or None."""
     found = ism_outputs(output, format)
-    return next((path for path, each in zip(found.paths, found.formats, strict=True) if each == "hdf5"), None)
+    return first_hdf5(found.paths, found.formats)

@@ -36,7 +36,7 @@ def merge_run(
         run_dir: the run directory.
         output: a path, or ``-`` for text on standard output; several, or None.
         format: the output's format; None goes by its suffix.
-        bigwig, bedgraph: folders for a file a track of a run of ``predict``.
+        bigwig, bedgraph: folders for a file a track of a run of ``predict`` or ``attribute``.
         long: TSV of scores with one line a number.
         vcf: the file that was scored, for an annotated VCF; a run that read it from standard input has it.
         force: replace an existing output.
@@ -59,8 +59,11 @@ def merge_run(
     folders = {name: folder for name, folder in (("bigwig", bigwig), ("bedgraph", bedgraph)) if folder}
     if not outputs and not folders:
         raise ConfigError("no output is named")
-    if folders and manifest.command != predict.COMMAND:
-        raise ConfigError("--bigwig and --bedgraph are for predictions; this is a run of score-variants")
+    if folders and manifest.command not in (predict.COMMAND, attribute.COMMAND):
+        raise ConfigError(
+            "--bigwig and --bedgraph are for predictions and attributions; this is a run of gexpr "
+            f"{manifest.command}"
+        )
     if manifest.command == score_variants.COMMAND and GENES in manifest.content:
         wanted = gene_outputs(outputs, format, long)
 
@@ -91,10 +94,17 @@ def merge_run(
         def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
             return ism.IsmSink(claimed, plan, changed)
     elif manifest.command == attribute.COMMAND:
-        attributed = attribute.attribution_format(outputs, format, long)
+        if long:
+            raise ConfigError("--long is a form of TSV of scores; this is a run of gexpr attribute")
+        attributed = predict.prediction_outputs(
+            *(outputs, format, folders),
+            lambda: unpack_tracks(manifest.content["tracks"]),
+            attribute.SUFFIXES,
+        )
+        outputs = attributed.paths
 
         def open_sink(claimed: Sequence[AtomicOutput], plan: Manifest) -> Sink:
-            return attribute.AttributeSink(claimed[0], plan, attributed)
+            return attribute.AttributeSink(claimed, plan, attributed)
     else:
         raise InputError(f"a run of gexpr {manifest.command} is not known to this version", path=run_dir)
     if vcf is not None and not (manifest.command == score_variants.COMMAND and wanted.annotate):
@@ -112,7 +122,7 @@ def merge_run(
     if manifest.command == ism.COMMAND:
         return ism.finish(outcome, outputs)
     if manifest.command == attribute.COMMAND:
-        return attribute.finish(outcome, outputs[0])
+        return attribute.finish(outcome, attributed.shown)
     if manifest.command == score_variants.COMMAND:
         return score_variants.finish(outcome, wanted, strict=strict)
     return predict.finish(outcome, predicted.shown)

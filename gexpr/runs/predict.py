@@ -50,7 +50,7 @@ from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
 from gexpr.scoring.predictor import Predictor
 from gexpr.scoring.regions import Stretch, predict_stretches, region_spans, region_tiling
-from gexpr.writers.genome_tracks import FORMATS, GenomeTracks, TrackOutput, need_bigwig, track_file_names
+from gexpr.writers.genome_tracks import GenomeTracks, TrackOutput, need_bigwig, track_file_names
 from gexpr.writers.output import AtomicOutput, output_format, output_names
 from gexpr.writers.parts import Part
 from gexpr.writers.predictions import (
@@ -115,8 +115,13 @@ class PredictOptions(TaskOptions):
     @property
     def folders(self) -> dict[str, str]:
         """Format of files of one track -> the folder for them."""
-        given = {"bigwig": self.bigwig, "bedgraph": self.bedgraph}
-        return {format: folder for format, folder in given.items() if folder is not None}
+        return track_folders(self.bigwig, self.bedgraph)
+
+
+def track_folders(bigwig: str | None, bedgraph: str | None) -> dict[str, str]:
+    """Format of files of one track -> the folder for them, of those that are given."""
+    given = {"bigwig": bigwig, "bedgraph": bedgraph}
+    return {format: folder for format, folder in given.items() if folder is not None}
 
 
 class PredictSummary(NamedTuple):
@@ -160,7 +165,7 @@ def place_regions(regions: Sequence[Region], genome: Fasta, contigs: ContigMap, 
     return placed
 
 
-def _asked_region(region: Region, genome: Fasta, contigs: ContigMap) -> tuple[Region, bool]:
+def asked_region(region: Region, genome: Fasta, contigs: ContigMap) -> tuple[Region, bool]:
     """A region of the command line in the FASTA's coordinates, and whether it is a contig by its name alone.
 
     Raises:
@@ -183,7 +188,7 @@ def _whole_contigs(genome: Fasta, contigs: ContigMap, wanted: Sequence[str] | No
     Raises:
         InputError: one is not there, or is wanted twice.
     """
-    names = []
+    names: dict[str, None] = {}
     for name in wanted or genome.names:
         contig = contigs.resolve(name) if wanted else name
         if contig is None:
@@ -195,10 +200,55 @@ def _whole_contigs(genome: Fasta, contigs: ContigMap, wanted: Sequence[str] | No
         if contig in names and wanted:
             raise InputError(f"the contig {shown_name(name)} is wanted twice", path=genome.path)
         if genome.lengths[contig]:
-            names.append(contig)
+            names[contig] = None
         else:
             logs.warning(f"{genome.path}: {shown_name(contig)} has no bases and is left out")
     return [Region(name, 0, genome.lengths[name]) for name in names]
+
+
+class Placed(NamedTuple):
+    """Regions as they are spelt, with the FASTA's contig names, and where each one's bins lie:
+    (genome position of the first, number).
+    """
+
+    regions: list[Region]
+    placed: list[Region]
+    spans: list[tuple[int, int]]
+
+
+def place_all(
+    asked: Sequence[Region],
+    listed: Sequence[Region],
+    genome: Fasta,
+    contigs: ContigMap,
+    bin_size: int,
+    label: str,
+) -> Placed:
+    """Regions of the command line, then those of a BED file.
+
+    Args:
+        asked: as :func:`gexpr.genome.places.parse_region` reads them; a contig by its name alone has bins
+            from its first base on.
+        listed: lines of the BED file.
+        genome: the FASTA.
+        contigs: what its contigs are called elsewhere.
+        bin_size: bases a bin.
+        label: what messages call the BED file.
+
+    Raises:
+        InputError: a region that does not lie in the genome.
+    """
+    found = Placed([], [], [])
+    for region in asked:
+        placed, whole = asked_region(region, genome, contigs)
+        found.placed.append(placed)
+        found.regions.append(placed._replace(chrom=region.chrom))
+        found.spans.extend([_grid(placed, bin_size)] if whole else region_spans([placed], bin_size))
+    others = place_regions(listed, genome, contigs, label)
+    found.placed.extend(others)
+    found.regions.extend(listed)
+    found.spans.extend(region_spans(others, bin_size))
+    return found
 
 
 class _Rows(NamedTuple):
@@ -270,22 +320,13 @@ class PredictTask(ModelTask["PredictOptions", _Opened]):
         predictor = open_predictor(self.options.model)
         genome, contigs = self.open_genome()
         tiling = region_tiling(predictor, self.options.overlap)
-        regions: list[Region] = []
-        placed: list[Region] = []
-        spans: list[tuple[int, int]] = []
         if self.options.whole:
             placed = _whole_contigs(genome, contigs, self.options.contigs)
-            regions += placed
-            spans += [_grid(region, tiling.bin_size) for region in placed]
-        for region in self.options.regions:
-            found, whole = _asked_region(region, genome, contigs)
-            placed.append(found)
-            regions.append(found._replace(chrom=region.chrom))
-            spans += [_grid(found, tiling.bin_size)] if whole else region_spans([found], tiling.bin_size)
-        others = place_regions(listed, genome, contigs, self.label)
-        placed += others
-        regions += listed
-        spans += region_spans(others, tiling.bin_size)
+            regions, spans = placed, [_grid(region, tiling.bin_size) for region in placed]
+        else:
+            regions, placed, spans = place_all(
+                self.options.regions, listed, genome, contigs, tiling.bin_size, self.label
+            )
         rows = _rows(regions, placed, spans, tiling, self._most_windows(predictor, tiling))
         return _Opened(predictor, genome, placed, tiling, rows, DtypeCast(self.options.dtype))
 
@@ -324,7 +365,7 @@ class PredictTask(ModelTask["PredictOptions", _Opened]):
             "bins": sum(bins for _, bins in rows.spans),
             "bins_a_region": numbers.pop() if len(numbers) == 1 and not cut else (None if numbers else 0),
             "tracks": pack_tracks(opened.predictor.tracks),
-            "contigs": [[name, opened.genome.lengths[name]] for name in opened.genome.names],
+            "contigs": contigs_with_bases(opened.genome),
         }
 
     def default_block_rows(self, rows: int) -> int:
@@ -383,7 +424,7 @@ def _grid(region: Region, bin_size: int) -> tuple[int, int]:
 
 
 class PredictionOutputs(NamedTuple):
-    """Where predictions go: paths, the format of each, and of files of one track its column.
+    """Where predictions or attributions go: paths, the format of each, and of files of one track its column.
 
     ``shown`` is what a summary calls them, ``home`` the folder of files of tracks, if there are any.
     """
@@ -394,10 +435,42 @@ class PredictionOutputs(NamedTuple):
     shown: str
     home: str
 
+    def run_options(self, run: RunOptions) -> RunOptions:
+        """The options with a run directory beside the folder of tracks, where there is nothing else."""
+        if run.run_dir is None and self.columns and self.columns[0] >= 0:
+            return dataclasses.replace(run, run_dir=self.home.rstrip("/") + ".run")
+        return run
+
     def check_regions(self, regions: int) -> None:
         """Raise ConfigError when a format cannot hold that many regions."""
         for format in self.formats:
             check_regions(format, regions)
+
+    def along_genome(
+        self, claimed: Sequence[AtomicOutput], contigs: Sequence[Sequence[Any]], tracks: int, bin_size: int
+    ) -> GenomeTracks | None:
+        """What writes the files of one track, if there are any.
+
+        Args:
+            claimed: the claimed outputs, in the order of the paths.
+            contigs: names and lengths of the genome's contigs.
+            tracks: columns of the values.
+            bin_size: bases that a value is for.
+
+        Raises:
+            MissingDependencyError: bigWig without pyBigWig.
+            GexprError: there is no place for a temporary file.
+        """
+        places = zip(claimed, self.formats, self.columns, strict=True)
+        single = [TrackOutput(*place) for place in places if place[2] >= 0]
+        if not single:
+            return None
+        return GenomeTracks(single, [(name, size) for name, size in contigs], tracks, bin_size, self.home)
+
+
+def contigs_with_bases(genome: Fasta) -> list[list[Any]]:
+    """Names and lengths of contigs, for files along the genome: browsers take one of no length for damage."""
+    return [[name, length] for name, length in genome.lengths.items() if length]
 
 
 def prediction_outputs(
@@ -405,14 +478,16 @@ def prediction_outputs(
     format: str | None,
     folders: Mapping[str, str],
     tracks: Callable[[], Sequence[Track]],
+    suffixes: Mapping[str, str] = SUFFIXES,
 ) -> PredictionOutputs:
-    """The formats of outputs of predictions.
+    """The formats of outputs.
 
     Args:
         output: a path, several, or None.
         format: the format of a single output; None goes by the suffixes.
         folders: ``bigwig``, ``bedgraph`` -> the folder for a file a track.
         tracks: gives the tracks where there is such a folder.
+        suffixes: suffix of an output -> its format.
 
     Raises:
         ConfigError: a format cannot be told, or ``format`` with several outputs.
@@ -423,7 +498,7 @@ def prediction_outputs(
         raise ConfigError(
             f"--format {format} is for one output, and there are {len(paths)}; suffixes tell their formats"
         )
-    formats = [output_format(path, format, SUFFIXES) for path in paths]
+    formats = [output_format(path, format, suffixes) for path in paths]
     columns = [-1] * len(paths)
     shown = [*paths, *folders.values()]
     if "bigwig" in folders:
@@ -516,15 +591,10 @@ class PredictSink:
         self._writers: list[PredictionWriter] = []
         self._along: GenomeTracks | None = None
         try:
-            single = []
             for each, format, column in zip(claimed, outputs.formats, outputs.columns, strict=True):
-                if format in FORMATS:
-                    single.append(TrackOutput(each, format, column))
-                else:
+                if column < 0:
                     self._writers.append(open_writer(each, format, schema))
-            if single:
-                contigs = [(name, length) for name, length in content["contigs"]]
-                self._along = GenomeTracks(single, contigs, len(tracks), self._bin_size, outputs.home)
+            self._along = outputs.along_genome(claimed, content["contigs"], len(tracks), self._bin_size)
         except BaseException:
             self.discard()
             raise
@@ -546,7 +616,9 @@ class PredictSink:
                 regions.append(Region(*about["regions"][row]))
                 spans.append(tuple(about["spans"][row]))
                 bins.append(0)
-                sums.append(np.zeros(part.arrays["sums"].shape[1]))
+                # Sums go on where they were, so that they do not depend on where a block ends.
+                goes_on = before if previous is None else None
+                sums.append(np.zeros(part.arrays["sums"].shape[1]) if goes_on is None else goes_on.sums)
             previous = number
             bins[-1] += size
             sums[-1] = sums[-1] + part.arrays["sums"][row]
@@ -557,7 +629,6 @@ class PredictSink:
             low += size
         held = list(bins)
         if before is not None:
-            sums[0] = before.sums + sums[0]
             held[0] += before.bins
         unfinished = held[-1] < spans[-1][1]
         self._open = _Unfinished(held[-1], sums[-1]) if unfinished else None
@@ -641,8 +712,7 @@ def prepare_prediction(
     )
     model, run = assign_devices(options.model, run or RunOptions())
     options = dataclasses.replace(options, model=model)
-    if not output_names(output) and outputs.paths and run.run_dir is None:
-        run = dataclasses.replace(run, run_dir=outputs.home.rstrip("/") + ".run")
+    run = outputs.run_options(run)
     # A pipe of regions is spooled, or one of sequences.
     inputs = input_files(
         bed if bed is not None or not options.sequences else fasta,

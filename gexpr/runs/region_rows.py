@@ -13,7 +13,7 @@ from gexpr.genome.contigs import ContigMap, read_aliases
 from gexpr.genome.fasta import Fasta
 from gexpr.results import Region
 from gexpr.runs.common import DtypeCast, TaskOptions
-from gexpr.runs.predict import place_regions
+from gexpr.runs.predict import asked_region, place_regions
 from gexpr.scoring.definitions import Mask
 
 OPTION = "--region"
@@ -69,8 +69,13 @@ def read_regions(
     Raises:
         InputError: a region on an unknown contig or past its end.
     """
-    regions = list(options.regions) or read_bed(path, label)
-    placed = [_middle(each, options.length) for each in place_regions(regions, genome, contigs, label)]
+    if options.regions:
+        regions = list(options.regions)
+        found = [asked_region(each, genome, contigs)[0] for each in regions]
+    else:
+        regions = read_bed(path, label)
+        found = place_regions(regions, genome, contigs, label)
+    placed = [_middle(each, options.length) for each in found]
     for region in placed:
         if region.start < 0 or region.end > genome.lengths[region.chrom]:
             raise InputError(
@@ -90,6 +95,11 @@ def _middle(region: Region, length: int | None) -> Region:
         return region
     start = (region.start + region.end) // 2 - length // 2
     return region._replace(start=start, end=start + length)
+
+
+def first_hdf5(paths: Sequence[str], formats: Sequence[str]) -> str | None:
+    """The first of some outputs that is HDF5, or None."""
+    return next((path for path, format in zip(paths, formats, strict=True) if format == "hdf5"), None)
 
 
 def described_aliases(path: str | None) -> str:

@@ -61,6 +61,7 @@ from gexpr.scoring.gene_masks import EXONS, GeneIndex, GeneMask
 from gexpr.scoring.genes import GeneCollector
 from gexpr.scoring.indels import IndelShiftScorer, farthest, make_scorer
 from gexpr.scoring.predictor import Predictor
+from gexpr.scoring.region_alleles import RegionBins
 from gexpr.variants.alleles import AlleleReader
 from gexpr.variants.preflight import scan
 from gexpr.variants.vcf import VcfRecord, VcfSource, open_vcf
@@ -98,6 +99,8 @@ class ScoreOptions(TaskOptions):
             :mod:`gexpr.scoring.haplotypes`.
         samples: names of samples of the VCF; empty is the only one.
         profile: bins around each variant whose predictions, of both alleles, are written too; HDF5 only.
+        regions: score the alleles in these regions, each in its region's window and bins; see
+            :mod:`gexpr.runs.predict_alleles`.
         window_rule: where windows lie around variants.
         engine: ``incremental`` or ``plain``.
         indel_shifts: offsets within a bin over which insertions and deletions are averaged.
@@ -126,6 +129,7 @@ class ScoreOptions(TaskOptions):
     phased: bool = False
     samples: tuple[str, ...] = ()
     profile: int | None = None
+    regions: tuple[RegionBins, ...] | None = None
     window_rule: WindowRule = CENTERED
     engine: str = "incremental"
     indel_shifts: int = 1
@@ -493,6 +497,10 @@ def score_task(path: str, label: str, fasta: str, options: ScoreOptions) -> Scor
         from gexpr.runs.phased import PhasedScoreTask
 
         return PhasedScoreTask(path, label, fasta, options)
+    if options.regions is not None:
+        from gexpr.runs.predict_alleles import RegionAlleleTask
+
+        return RegionAlleleTask(path, label, fasta, options)
     return ScoreTask(path, label, fasta, options)
 
 

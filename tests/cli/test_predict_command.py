@@ -90,7 +90,8 @@ def test_where_regions_come_from_and_go() -> None:
         ("-f g.fa -o a.h5 --contigs a r.bed", "is for --genome"),
         ("-f g.fa -o a.h5 --genome --contigs ,", "names no contig"),
         ("-f g.fa -o a.h5 --sequences s.fa", "takes no BED"),
-        ("-f g.fa -o a.h5 --variants v.vcf r.bed", "leave out regions"),
+        ("-f g.fa -o a.h5 --variants v.vcf --genome", "leave out --genome"),
+        ("-f g.fa -o a.h5 --variants v.vcf --bigwig w", "leave out --genome"),
         ("-f g.fa -o a.h5 -o b.h5 --variants v.vcf", "one output"),
         ("-f g.fa -o a.h5 --region chr1:9-3", "ends before it starts"),
         ("-f g.fa -o a.h5 --region chr1:0-3", "count from 1"),
@@ -102,6 +103,17 @@ def test_wrong_usage(arguments: str, message: str) -> None:
         result = invoke("-c", "net", *arguments.split())
     assert result.exit_code == 2 and message in result.stderr
     call.assert_not_called()
+
+
+def test_both_alleles_around_variants_and_over_regions() -> None:
+    given = ["-c", "net", "-f", "g.fa", "-o", "a.h5", "--variants", "v.vcf"]
+    with mock.patch("gexpr.runs.predict_alleles.predict_alleles") as call:
+        assert invoke(*given).exit_code == 0
+        assert invoke(*given, "-r", "chr1:1,001-2,000", "r.bed").exit_code == 0
+    options = PredictOptions(model=ModelOptions("net"))
+    around, over = call.call_args_list
+    assert around == mock.call("v.vcf", "g.fa", "a.h5", options, RunOptions(), None)
+    assert over.args[5] == "r.bed" and over.args[3].regions[0][:3] == ("chr1", 1000, 2000)
 
 
 def test_sequences_from_standard_input(tmp_path: Path) -> None:

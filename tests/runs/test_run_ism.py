@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyBigWig
 import pytest
 from cyvcf2 import VCF
 
@@ -168,6 +170,24 @@ def test_attributions_in_every_format(inputs, model, tmp_path: Path) -> None:
     # Text runs along the + strand, the arrays of the second region along the - strand.
     expected = np.concatenate([contributions[0], contributions[1][::-1]])[:, 0]
     assert np.allclose(np.float64([row[4] for row in rows[1:]]), expected, rtol=1e-6)
+    bed = tmp_path / "over.bed"
+    # Two regions share three bases; the second lies on the left of the first.
+    bed.write_text("1\t545\t551\n1\t542\t548\n")
+    options = dataclasses.replace(
+        options, length=None, bigwig=str(tmp_path / "w"), bedgraph=str(tmp_path / "g")
+    )
+    attribute(str(bed), inputs.fasta, str(tmp_path / "c.tsv"), options)
+    rows = [line.split("\t") for line in (tmp_path / "c.tsv").read_text().splitlines()[1:]]
+    bases: dict[int, list[float]] = {}
+    for row in rows:
+        bases.setdefault(int(row[1]), []).append(float(row[4]))
+    means = [float(np.mean(bases[at])) for at in range(542, 551)]
+    with pyBigWig.open(str(tmp_path / "w" / "sum.bw")) as wig:
+        assert wig.chroms()["chr1"] == len(inputs.sequence)
+        assert wig.header()["nBasesCovered"] == 9
+        assert np.allclose(wig.values("chr1", 542, 551), means, rtol=1e-6)
+    lines = gzip.decompress((tmp_path / "g" / "sum.bedGraph.gz").read_bytes()).decode().splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [["chr1", str(at)] for at in range(542, 551)]
     with pytest.raises(ConfigError, match="bedGraph holds one column, not 2"):
         each = dataclasses.replace(options, each_track=True)
         attribute(inputs.bed, inputs.fasta, str(tmp_path / "b.bedgraph"), each)
@@ -182,7 +202,14 @@ def test_integrated_gradients_and_merged_attributions(inputs, model, tmp_path: P
     for index in range(2):
         run = RunOptions(block_rows=1, shard=Shard(index, 2), run_dir=folder)
         attribute(inputs.bed, inputs.fasta, None, options, run)
-    merge_run(folder, merged)
+    merge_run(folder, merged, bigwig=str(tmp_path / "merged"), keep_run=True)
+    names = sorted(os.listdir(tmp_path / "merged"))
+    assert names == ["count_A.bw", "count_G.bw"]
+    alone = dataclasses.replace(options, bigwig=str(tmp_path / "alone"))
+    attribute(inputs.bed, inputs.fasta, None, alone, RunOptions(block_rows=1))
+    assert not (tmp_path / "alone.run").exists()
+    for name in names:
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "merged" / name).read_bytes()
     with h5py.File(whole) as file, h5py.File(merged) as other:
         assert np.allclose(file["attributions"], other["attributions"], atol=1e-6)
         difference = file["target"][:] - file["baseline"][:]

@@ -359,7 +359,87 @@ def test_both_alleles_in_all_bins(inputs, options, tmp_path: Path) -> None:
         assert not np.allclose(found["REF"][:], found["ALT"][:], atol=1e-5)
     with pytest.raises(ConfigError, match="need an output in HDF5"):
         predict_alleles(str(vcf), inputs.fasta, str(tmp_path / "v.tsv"), options)
-    with pytest.raises(ConfigError, match="leave out BED"):
+    with pytest.raises(ConfigError, match="leave out --genome"):
         predict_alleles(
             str(vcf), inputs.fasta, str(tmp_path / "w.h5"), dataclasses.replace(options, contigs=())
         )
+
+
+def _allele(sequence: str, start: int) -> tuple[str, str]:
+    """A base of a sequence and another one."""
+    return sequence[start], "ACGT"[("ACGT".index(sequence[start]) + 1) % 4]
+
+
+def test_both_alleles_over_regions(inputs, options, tmp_path: Path) -> None:
+    """Reference and alternate are the predictions of the region in this genome and in another one."""
+    sequence = inputs.sequence
+    snv, deletion = 1503, 1600
+    ref, alt = _allele(sequence, snv)
+    elsewhere = (100, *_allele(sequence, 99))
+    records = [
+        ("1", snv + 1, "snv", ref, alt),
+        ("1", elsewhere[0], "no", *elsewhere[1:]),
+        ("1", deletion + 1, "del", sequence[deletion : deletion + 4], sequence[deletion]),
+        ("1", deletion + 1, "star", sequence[deletion], "*"),
+    ]
+    vcf = str(write_vcf(tmp_path / "v.vcf", records))
+    bed = tmp_path / "r.bed"
+    bed.write_text("chr1\t1400\t1650\tlong\nchr1\t1500\t1505\tshort\nchr1\t10\t20\n")
+    predict_alleles(vcf, inputs.fasta, str(tmp_path / "v.h5"), options, bed=str(bed))
+    predict(str(bed), inputs.fasta, str(tmp_path / "r.h5"), options)
+    changed = sequence[:snv] + alt + sequence[snv + 1 :]
+    other = str(write_fasta(tmp_path / "other.fa", {"chr1": changed}))
+    predict(str(bed), other, str(tmp_path / "o.h5"), options)
+    with h5py.File(tmp_path / "v.h5") as found, h5py.File(tmp_path / "r.h5") as here:
+        assert found["snp"].asstr()[:].tolist() == ["snv", "del", "star", "snv"]
+        assert found["region"][:].tolist() == [0, 0, 0, 1]
+        assert found["region_name"].asstr()[:].tolist() == ["long", "long", "long", "short"]
+        assert found["region_bins"][:].tolist() == [16, 16, 16, 1]
+        starts = here["bin_start"][:].tolist()
+        assert found["profile_start"][:].tolist() == [starts[0], starts[0], -1, starts[1]]
+        reference, alternate, sums = found["REF"][:], found["ALT"][:], found["SAD"][:]
+        assert reference.shape == (4, 16, 4)
+        assert np.allclose(reference[0], here["predictions"][:16], atol=1e-5)
+        assert np.array_equal(reference[0], reference[1]) and np.isnan(reference[2]).all()
+        assert np.allclose(reference[3, 0], here["predictions"][16], atol=1e-5)
+        assert np.isnan(reference[3, 1:]).all() and np.isnan(alternate[3, 1:]).all()
+        with h5py.File(tmp_path / "o.h5") as there:
+            assert np.allclose(alternate[0], there["predictions"][:16], atol=1e-5)
+            assert np.allclose(alternate[3, 0], there["predictions"][16], atol=1e-5)
+        assert np.abs(alternate[1] - reference[1]).max() > 1e-3
+        differences = np.nansum(alternate - reference, axis=1)
+        assert np.allclose(sums[[0, 1, 3]], differences[[0, 1, 3]], atol=1e-4)
+        assert np.isnan(sums[2]).all()
+    whole = (tmp_path / "v.h5").read_bytes()
+    run = RunOptions(run_dir=str(tmp_path / "run"), block_rows=1)
+    for number in (1, 0):
+        shard = dataclasses.replace(run, shard=Shard(number, 2))
+        predict_alleles(vcf, inputs.fasta, None, options, shard, str(bed))
+    merge_run(run.run_dir, str(tmp_path / "m.h5"))
+    assert (tmp_path / "m.h5").read_bytes() == whole
+
+
+def test_alleles_over_regions_that_cannot_be_predicted(inputs, options, tmp_path: Path, capsys) -> None:
+    vcf = str(write_vcf(tmp_path / "v.vcf", [("1", 100, "v", *_allele(inputs.sequence, 99))]))
+    long = dataclasses.replace(options, regions=(parse_region("1:1,000-1,400"),))
+    with pytest.raises(ConfigError, match=r"chr1:999-1400 has 26 bins of 16 bp.*24"):
+        predict_alleles(vcf, inputs.fasta, str(tmp_path / "v.h5"), long)
+    away = dataclasses.replace(options, regions=(parse_region("1:1,000-1,100"),))
+    predict_alleles(vcf, inputs.fasta, str(tmp_path / "v.h5"), away)
+    assert "no variant of" in capsys.readouterr().err
+    with h5py.File(tmp_path / "v.h5") as found:
+        assert found["REF"].shape == (0, 7, 4)
+    with pytest.raises(ConfigError, match="cannot both be standard input"):
+        predict_alleles("-", inputs.fasta, str(tmp_path / "w.h5"), options, bed="-")
+
+
+def test_a_change_in_a_repeat_is_shown_in_the_regions_window(inputs, options, tmp_path: Path) -> None:
+    """Left-aligned it would lie a thousand bases away; the bins that it draws out have no value."""
+    sequence = inputs.sequence[:300] + 1500 * "A" + inputs.sequence[300:900]
+    fasta = str(write_fasta(tmp_path / "a.fa", {"chr1": sequence}))
+    vcf = str(write_vcf(tmp_path / "v.vcf", [("1", 1501, "v", "AAA", "A")]))
+    region = dataclasses.replace(options, regions=(parse_region("1:1,450-1,550"),))
+    predict_alleles(vcf, fasta, str(tmp_path / "v.h5"), region)
+    with h5py.File(tmp_path / "v.h5") as found:
+        assert found["status"].asstr()[:].tolist() == ["ok"]
+        assert np.isfinite(found["ALT"][:]).all()
