@@ -7,26 +7,34 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from toy_models import BaseCounts, write_fasta
 
 import gexpr
 from gexpr import checkpoints
+from gexpr.cli import defaults
+from gexpr.cli.main import COMMANDS, main
 from gexpr.models import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Pages whose Python blocks run one after another; those of others name files that are not here.
-EXECUTED = ("README.md", "docs/python.md")
+EXECUTED = ("README.md", "docs/python.md", "docs/statistics.md")
 PAGES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
+
+
+def page_text(page: str) -> str:
+    """The text of a page."""
+    path = ROOT / page
+    if not path.exists():
+        pytest.skip(f"{page} is not here")
+    return path.read_text(encoding="utf-8")
 
 
 def blocks(page: str) -> list[str]:
     """The Python blocks of a page."""
-    path = ROOT / page
-    if not path.exists():
-        pytest.skip(f"{page} is not here")
-    return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```python\n(.*?)^```$", page_text(page), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", ["README.md", *PAGES])
@@ -45,6 +53,50 @@ def test_python_in_the_pages_runs(page: str, tmp_path: Path, monkeypatch: pytest
     assert code
     for number, block in enumerate(code, start=1):
         exec(compile(block, f"{page}, block {number}", "exec"), names)
+
+
+def test_the_navigation_of_the_site_names_every_page() -> None:
+    yaml = pytest.importorskip("yaml")
+    path = ROOT / "mkdocs.yml"
+    if not path.exists():
+        pytest.skip("the documentation is not here")
+    listed = set()
+    entries = [*yaml.safe_load(path.read_text(encoding="utf-8"))["nav"]]
+    while entries:
+        for entry in entries.pop().values():
+            if isinstance(entry, str):
+                listed.add(entry)
+            else:
+                entries += entry
+    # Two pages are made of files elsewhere, by docs/hooks.py.
+    made = {"readme.md", "yeast-tss.md"}
+    assert listed == {page.removeprefix("docs/") for page in PAGES} | made
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_that_the_pages_name_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for path, name in re.findall(r"\b((?:tests|examples)/[\w/-]+(?:\.\w+)?)(?:::(\w+))?", text):
+        assert (ROOT / path).exists(), path
+        if name:
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
+def test_the_defaults_on_the_page_on_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page_text("docs/settings.md"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "config.toml").write_text(text)
+    monkeypatch.setenv("GEXPR_CONFIG", str(tmp_path / "config.toml"))
+    command = main.get_command(click.Context(main), "score-variants")
+    assert command is not None
+    found = defaults.find_defaults("score-variants", command, COMMANDS, {})
+    assert {name: default.value for name, default in found.items()} == {
+        "checkpoint": ["yeast-tss"],
+        "device": "cpu",
+        "threads": 2,
+        "stats": "logFC,SAD",
+        "mask": "center:500",
+        "reverse_complement": False,
+    }
 
 
 def test_the_model_of_the_page_on_extending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
