@@ -32,9 +32,11 @@ SHARED = (
 )
 CACHE = "cache"
 META = "gexpr.defaults"
-"""Where click's ``meta`` holds the defaults in use, in words."""
+"""Where click's ``meta`` holds what :func:`find_defaults` found."""
 #: To commands that can do without these, giving them means something: a default is for those that need them.
 _ONLY_WHERE_REQUIRED = ("checkpoint", "fasta")
+#: Commands that can do without, but only when told so; they do not look at a default then.
+_MOSTLY_REQUIRED = {"predict": ("fasta",), "plot.variant": ("checkpoint", "fasta")}
 #: What has to be said each time.
 _NEVER = ("output", "force", "restart", "shard", "help")
 
@@ -99,16 +101,21 @@ def _check_names(content: Mapping[str, Any], path: Path | None, commands: Mappin
             raise InputError(f"{name} has to be {kind}", path=path)
 
 
+Found = Mapping[str, "Default | Mapping[str, Default]"]
+"""Defaults of a command's parameters by their Python names; of a group, those of each of its commands."""
+
+
 def find_defaults(
     name: str, command: click.Command, commands: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, Default]:
-    """The defaults of a command's parameters, by their Python names: what click calls a default map.
+) -> Found:
+    """The defaults of a command's parameters.
 
-    An environment variable wins over the command's table in the file, and that over the top of the file.
+    An environment variable wins over the command's table in the file, and that over the top of the file. The
+    table of a command of a group is within the group's: ``[plot.region]``.
 
     Args:
         name: the command's name.
-        command: the command.
+        command: the command, or a group of commands.
         commands: all commands by name.
         environ: the environment.
 
@@ -118,6 +125,50 @@ def find_defaults(
     path = config_path()
     content = read_config(path)
     _check_names(content, path, commands)
+    table = content.get(name, {})
+    if not isinstance(command, click.Group):
+        return dict(_command_defaults(name, command, content, table, environ, path))
+    for key, value in table.items():
+        if key not in command.commands or not isinstance(value, dict):
+            known = ", ".join(f"[{name}.{each}]" for each in command.commands)
+            raise InputError(
+                f"[{name}] {key}: options stand in {known}{did_you_mean(key, command.commands)}", path=path
+            )
+    return {
+        sub: _command_defaults(f"{name}.{sub}", each, content, table.get(sub, {}), environ, path)
+        for sub, each in command.commands.items()
+    }
+
+
+def default_map(found: Found) -> dict[str, Any]:
+    """What click calls a default map: the values alone."""
+    return {
+        name: each.value if isinstance(each, Default) else default_map(each) for name, each in found.items()
+    }
+
+
+def in_use(ctx: click.Context) -> list[str]:
+    """The defaults of the command that a context is of, in words."""
+    found: Found = ctx.meta.get(META, {})
+    own = found.get(ctx.info_name or "")
+    defaults = own.values() if isinstance(own, Mapping) else found.values()
+    return [f"{each.source} = {each.value}" for each in defaults if isinstance(each, Default)]
+
+
+def is_default(ctx: click.Context, name: str) -> bool:
+    """Whether a parameter was not given, but has a default of the environment or the file."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP
+
+
+def _command_defaults(
+    name: str,
+    command: click.Command,
+    content: Mapping[str, Any],
+    table: Mapping[str, Any],
+    environ: Mapping[str, str],
+    path: Path | None,
+) -> dict[str, Default]:
+    """The defaults of one command; ``name`` is that of its table in the file, ``content`` all of the file."""
     options = _options(command)
     found: dict[str, Default] = {}
 
@@ -138,14 +189,16 @@ def find_defaults(
         found[option.name] = Default(value, source)
 
     def shared(key: str) -> bool:
-        return key in options and (key not in _ONLY_WHERE_REQUIRED or options[key].required)
+        needed = key not in _ONLY_WHERE_REQUIRED or key in _MOSTLY_REQUIRED.get(name, ())
+        return key in options and (needed or options[key].required)
 
     for key in filter(shared, SHARED):
         if key in content:
             add(key, content[key], key, path)
-    for key, value in content.get(name, {}).items():
+    for key, value in table.items():
         if key not in options or key in _NEVER:
-            reason = "cannot have a default" if key in options else f"gexpr {name} has no such option"
+            spoken = name.replace(".", " ")
+            reason = "cannot have a default" if key in options else f"gexpr {spoken} has no such option"
             raise InputError(f"[{name}] {key}: {reason}{did_you_mean(key, set(options) - {key})}", path=path)
         add(key, value, f"[{name}] {key}", path)
     for key in filter(shared, SHARED):

@@ -158,8 +158,8 @@ def main(ctx: click.Context, debug: bool) -> None:
     from gexpr.cli import defaults
 
     found = defaults.find_defaults(name, command, COMMANDS, os.environ)
-    ctx.default_map = {name: {key: default.value for key, default in found.items()}}
-    ctx.meta[defaults.META] = [f"{source} = {value}" for value, source in found.values()]
+    ctx.default_map = {name: defaults.default_map(found)}
+    ctx.meta[defaults.META] = found
     if cache := defaults.cache_default():
         # In the environment, where worker processes find it too.
         os.environ.setdefault("GEXPR_CACHE", cache)

@@ -12,7 +12,7 @@ import click
 
 import gexpr
 from gexpr import logs
-from gexpr.cli.defaults import META
+from gexpr.cli.defaults import in_use
 from gexpr.errors import ConfigError
 from gexpr.scoring.definitions import (
     AGGREGATES,
@@ -433,7 +433,7 @@ def _verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     logs.set_verbose(value)
     if value and not ctx.params.get("quiet"):
         logs.detail(f"gexpr {gexpr.__version__}, Python {platform.python_version()}, {platform.platform()}")
-        for line in ctx.meta.get(META, ()):
+        for line in in_use(ctx):
             logs.detail(f"default: {line}")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from gexpr import logs
 from gexpr.cli import options
+from gexpr.cli.defaults import is_default
 from gexpr.results import Region
 
 
@@ -21,8 +23,47 @@ def command() -> None:
     """
 
 
+class _Picture(NamedTuple):
+    """Where a picture goes, and how large it is."""
+
+    outputs: tuple[str, ...]
+    width: float
+    height: float | None
+    dpi: int
+    force: bool
+    quiet: bool
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """What every function that draws takes."""
+        return {"width": self.width, "height": self.height}
+
+    def start(self, inputs: Sequence[str | None]) -> None:
+        """Find out what can be found wrong before the work: the library, suffixes, outputs over inputs."""
+        from gexpr.report import style
+        from gexpr.writers.output import check_outputs
+
+        logs.set_quiet(self.quiet)
+        style.check_outputs(self.outputs)
+        check_outputs(self.outputs, inputs)
+
+    def save(self, figures: Sequence[Any]) -> None:
+        """Write the pictures."""
+        from gexpr.report.style import save
+
+        for output in self.outputs:
+            for path in save(figures, output, dpi=self.dpi, force=self.force):
+                logs.info(f"written to {path}")
+
+
 def _picture(function: options.Command) -> options.Command:
-    """Options of every picture: from ``--output`` to ``--quiet``."""
+    """Options of every picture: from ``--output`` to ``--quiet``; collected in ``picture``."""
+
+    @functools.wraps(function)
+    def collect(**values: Any) -> Any:
+        picture = _Picture(**{name: values.pop(name) for name in _Picture._fields})
+        return function(picture=picture, **values)
+
     decorators: tuple[Callable[[Any], Any], ...] = (
         click.option(
             "--output",
@@ -58,9 +99,11 @@ def _picture(function: options.Command) -> options.Command:
         options.force,
         options.quiet,
     )
+    wrapped: Any = collect
     for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+        wrapped = decorator(wrapped)
+    result: options.Command = wrapped
+    return result
 
 
 def _genes(function: options.Command) -> options.Command:
@@ -95,22 +138,35 @@ def _panels(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
     return panels
 
 
-def _save(figures: Sequence[Any], outputs: Sequence[str], dpi: int, force: bool) -> None:
-    from gexpr.report.style import save
+class _Source(NamedTuple):
+    """A genome, what its contigs are called elsewhere, and how to open the model."""
 
-    for output in outputs:
-        for path in save(figures, output, dpi=dpi, force=force):
-            logs.info(f"written to {path}")
+    genome: Any
+    contigs: Any
+    model: Any
+
+    def predictor(self) -> Any:
+        """The model, ready to predict."""
+        from gexpr.runs.common import open_predictor
+
+        return open_predictor(self.model)
 
 
-def _start(outputs: Sequence[str], inputs: Sequence[str | None], quiet: bool) -> None:
-    """Everything that can be found wrong before the work: the library, suffixes, outputs over inputs."""
-    from gexpr.report import style
-    from gexpr.writers.output import check_outputs
+def _source(
+    checkpoint: str | tuple[str, ...],
+    fasta: str,
+    tracks: str | None,
+    contig_aliases: str | None,
+    prediction: dict[str, Any],
+) -> _Source:
+    from gexpr.genome.contigs import ContigMap, read_aliases
+    from gexpr.genome.examples import resolve_fasta
+    from gexpr.genome.fasta import Fasta
+    from gexpr.runs.common import ModelOptions
 
-    logs.set_quiet(quiet)
-    style.check_outputs(outputs)
-    check_outputs(outputs, inputs)
+    genome = Fasta(resolve_fasta(fasta))
+    contigs = ContigMap(genome.names, read_aliases(contig_aliases) if contig_aliases else None)
+    return _Source(genome, contigs, ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction))
 
 
 def _gene_models(path: str | None, contigs: Sequence[str]) -> list[Any] | None:
@@ -159,12 +215,7 @@ def variant(
     max_tracks: int,
     genes: str | None,
     contig_aliases: str | None,
-    outputs: tuple[str, ...],
-    width: float,
-    height: float | None,
-    dpi: int,
-    force: bool,
-    quiet: bool,
+    picture: _Picture,
     **prediction: Any,
 ) -> None:
     """Draw the predicted tracks of both alleles over the window, and their difference.
@@ -180,44 +231,42 @@ def variant(
     From scores that were written with --profiles:
       gexpr plot variant --profiles scores.h5 --id 'SSA1:c.-161A>C' -o ssa1.svg
     """
-    from gexpr.genome.examples import resolve_fasta, resolve_vcf
+    from gexpr.genome.examples import resolve_vcf
     from gexpr.runs import pictures
 
+    if scores is not None:
+        ctx = click.get_current_context()
+        checkpoint = None if is_default(ctx, "checkpoint") else checkpoint
+        fasta = None if is_default(ctx, "fasta") else fasta
     if scores is None and (checkpoint is None or fasta is None):
         raise click.UsageError("Give --checkpoint and --fasta, or --profiles.")
-    if scores is not None and (checkpoint is not None or vcf is not None):
+    if scores is not None and (checkpoint is not None or fasta is not None or vcf is not None):
         raise click.UsageError("--profiles takes the place of --checkpoint, --fasta and --vcf.")
     if not variants and not ids and vcf is None:
         raise click.UsageError("Give variants as CHR:POS:REF:ALT, or by --id.")
     if ids and vcf is None and scores is None:
         raise click.UsageError("--id needs --vcf or --profiles.")
-    _start(outputs, [scores, vcf, fasta, genes], quiet)
+    picture.start([scores, vcf, fasta, genes])
     records = [pictures.parse_allele(text) for text in variants]
     if scores is not None:
         profiles = pictures.stored_alleles(scores, ids, records, tracks)
     else:
-        from gexpr.genome.contigs import ContigMap, read_aliases
-        from gexpr.genome.fasta import Fasta
-        from gexpr.runs.common import ModelOptions, open_predictor
-
         assert checkpoint is not None and fasta is not None
         if vcf is not None:
             records += pictures.find_records(resolve_vcf(vcf), ids)
-        genome = Fasta(resolve_fasta(fasta))
-        contigs = ContigMap(genome.names, read_aliases(contig_aliases) if contig_aliases else None)
-        predictor = open_predictor(ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction))
-        profiles = pictures.predict_alleles(predictor, genome, contigs, records)
+        source = _source(checkpoint, fasta, tracks, contig_aliases, prediction)
+        profiles = pictures.predict_alleles(source.predictor(), source.genome, source.contigs, records)
     from gexpr.report.tracks import draw_variant, strongest_columns
 
     profiles = [each.within(flank) for each in profiles]
     models = _gene_models(genes, [each.variant.chrom for each in profiles])
     figures = [
-        draw_variant(each, models, columns=strongest_columns(each, max_tracks), width=width, height=height)
+        draw_variant(each, models, columns=strongest_columns(each, max_tracks), **picture.size)
         for each in profiles
     ]
     if profiles and len(profiles[0].tracks) > max_tracks:
         logs.info(f"the {max_tracks} of {len(profiles[0].tracks):,} tracks that change most are drawn")
-    _save(figures, outputs, dpi, force)
+    picture.save(figures)
 
 
 @command.command("region")
@@ -264,12 +313,7 @@ def region(
     max_tracks: int,
     genes: str | None,
     contig_aliases: str | None,
-    outputs: tuple[str, ...],
-    width: float,
-    height: float | None,
-    dpi: int,
-    force: bool,
-    quiet: bool,
+    picture: _Picture,
     **prediction: Any,
 ) -> None:
     """Draw predicted tracks over regions, below what was measured there.
@@ -282,27 +326,21 @@ def region(
         -m WT_plus=S288C_WT_1.bed.gz -g genes.bed.gz -o cdc19.png
     """
     from gexpr.datasets.prepared import PreparedDataset
-    from gexpr.genome.contigs import ContigMap, read_aliases
-    from gexpr.genome.examples import resolve_fasta
-    from gexpr.genome.fasta import Fasta
     from gexpr.report.tracks import draw_region, measured_first
     from gexpr.runs import pictures
-    from gexpr.runs.common import ModelOptions, open_predictor
 
     if measured and data is not None:
         raise click.UsageError("Give --measured or --data, not both.")
     pairs = pictures.parse_measured(measured)
-    _start(outputs, [fasta, genes, data, *(path for _, path in pairs)], quiet)
-    genome = Fasta(resolve_fasta(fasta))
-    contigs = ContigMap(genome.names, read_aliases(contig_aliases) if contig_aliases else None)
+    picture.start([fasta, genes, data, *(path for _, path in pairs)])
+    source = _source(checkpoint, fasta, tracks, contig_aliases, prediction)
     dataset = None if data is None else PreparedDataset(data, in_memory=False)
     if dataset is not None:
         regions = tuple(pictures.dataset_region(each, dataset) for each in regions)
-    predictor = open_predictor(ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction))
-    profiles = pictures.predict_region_profiles(predictor, genome, contigs, regions)
+    profiles = pictures.predict_region_profiles(source.predictor(), source.genome, source.contigs, regions)
     if dataset is not None:
         profiles = pictures.with_dataset(profiles, dataset)
-    profiles = pictures.with_files(profiles, pairs, dict(genome.lengths))
+    profiles = pictures.with_files(profiles, pairs, dict(source.genome.lengths))
     models = _gene_models(genes, [each.contig for each in profiles])
     figures = [
         draw_region(
@@ -310,14 +348,13 @@ def region(
             models,
             columns=measured_first(each, max_tracks),
             share_y=share_y or dataset is not None,
-            width=width,
-            height=height,
+            **picture.size,
         )
         for each in profiles
     ]
     if profiles and len(profiles[0].tracks) > max_tracks:
         logs.info(f"{max_tracks} of {len(profiles[0].tracks):,} tracks are drawn; see --tracks, --max-tracks")
-    _save(figures, outputs, dpi, force)
+    picture.save(figures)
 
 
 @command.command("ism")
@@ -352,12 +389,7 @@ def ism(
     tracks: str | None,
     max_tracks: int,
     per_row: int,
-    outputs: tuple[str, ...],
-    width: float,
-    height: float | None,
-    dpi: int,
-    force: bool,
-    quiet: bool,
+    picture: _Picture,
 ) -> None:
     """Draw mutagenesis: a logo of what every base gives, and a heat map of all changes.
 
@@ -372,13 +404,13 @@ def ism(
     from gexpr.report.ism import draw_bases, read_bases
     from gexpr.writers.regions import BasesFile
 
-    _start(outputs, [numbers], quiet)
+    picture.start([numbers])
     file = BasesFile(numbers)
     figures = [
-        draw_bases(each, quantity=quantity, track=track, per_row=per_row, width=width, height=height)
+        draw_bases(each, quantity=quantity, track=track, per_row=per_row, **picture.size)
         for each, quantity, track in read_bases(file, statistic, tracks, regions, max_tracks)
     ]
-    _save(figures, outputs, dpi, force)
+    picture.save(figures)
 
 
 @command.command("scores")
@@ -419,12 +451,7 @@ def scores(
     regions: tuple[Region, ...],
     regions_file: str | None,
     title: str | None,
-    outputs: tuple[str, ...],
-    width: float,
-    height: float | None,
-    dpi: int,
-    force: bool,
-    quiet: bool,
+    picture: _Picture,
 ) -> None:
     """Draw a file of scores: distribution, strongest variants along chromosomes, heat map.
 
@@ -442,11 +469,9 @@ def scores(
     from gexpr.report.scores import draw_scores
     from gexpr.runs.pictures import summarize_scores
 
-    _start(outputs, [scores, regions_file], quiet)
+    picture.start([scores, regions_file])
     summary = summarize_scores(
         scores, statistic=statistic, tracks=tracks, regions=with_bed(regions, regions_file), top=top, by=by
     )
-    figure = draw_scores(
-        summary, title=title or os.path.basename(scores), panels=panels, width=width, height=height
-    )
-    _save([figure], outputs, dpi, force)
+    title = title or os.path.basename(scores)
+    picture.save([draw_scores(summary, title=title, panels=panels, **picture.size)])

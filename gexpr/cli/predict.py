@@ -8,6 +8,7 @@ import click
 
 from gexpr import logs
 from gexpr.cli import options
+from gexpr.cli.defaults import is_default
 from gexpr.results import Region
 
 
@@ -127,6 +128,8 @@ def command(
     from gexpr.runs.predict import PredictOptions, predict
 
     logs.set_quiet(quiet)
+    if sequences is not None and is_default(click.get_current_context(), "fasta"):
+        fasta = None
     if sequences is not None and (bed or fasta or regions or genome):
         raise click.UsageError("--sequences takes no BED, --fasta, --region or --genome: it is all there is.")
     if sequences is None and fasta is None:

@@ -78,6 +78,26 @@ def test_a_genome_is_no_default_where_none_is_needed(config: Any) -> None:
     assert found() == {"checkpoint": ["net"]}
 
 
+def test_commands_of_a_group_have_defaults(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config('checkpoint = "top"\n[plot.toy]\nrc = false\n')
+    group = click.Group("plot", {"toy": toy, "other": click.Command("other")})
+    monkeypatch.setattr("gexpr.cli.plot.command", group)
+    monkeypatch.setenv("GEXPR_DEVICE", "cpu")
+    result = CliRunner().invoke(main, ["plot", "toy", "--verbose"])
+    values = json.loads(result.stdout)
+    assert (values["checkpoint"], values["device"], values["reverse_complement"]) == ("top", "cpu", False)
+    assert "default: [plot.toy] rc = False\n" in result.stderr
+    for text, message in (
+        ("[plot]\nrc = false", r"\[plot\] rc: options stand in \[plot.toy\], \[plot.other\]"),
+        ("[plot.toi]\nrc = false", "did you mean 'toy'"),
+        ("[plot.toy]\nr = false", r"\[plot.toy\] r: gexpr plot toy has no such option"),
+        ("[plot.toy]\noutput = 'x'", "no such option|cannot have"),
+    ):
+        config(text)
+        with pytest.raises(InputError, match=message):
+            defaults.find_defaults("plot", group, {"plot": ""}, {})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -80,7 +80,12 @@ def test_a_variant_of_a_vcf_with_genes(inputs: Path, tmp_path: Path) -> None:
     assert "the 2 of 4 tracks" in result.output
 
 
-def test_a_variant_of_a_score_file_needs_no_model(scores: Path, tmp_path: Path) -> None:
+def test_a_variant_of_a_score_file_needs_no_model(
+    scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Defaults are passed over, not taken for what was asked.
+    monkeypatch.setenv("GEXPR_CHECKPOINT", "none")
+    monkeypatch.setenv("GEXPR_FASTA", "none.fa")
     out = tmp_path / "p.svg"
     result = invoke("variant", "--profiles", scores, "--id", "rs1", "-t", "b", "-o", out)
     assert result.exit_code == 0, result.output
