@@ -27,6 +27,8 @@ import numpy as np
 from compare_tools import COLORS, STYLES, Table, add_format, label_of, save_picture
 
 SHARES = (0.5, 0.9, 0.99)
+DECADES = 1e-7
+"""Smallest share that is drawn, beside the largest."""
 
 
 class Curve(NamedTuple):
@@ -163,6 +165,9 @@ def draw(found: list[Curve], width: int, output: Path) -> None:
         ylabel="share of the absolute gradient, per bp",
         title=f"What the middle {width:,} bp of the prediction depend on",
     )
+    top = max((each.smooth.max() / each.total for each in found), default=0.0)
+    if top > 0:  # below, there is nothing but the tails of normalized convolutions
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], DECADES * top))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
