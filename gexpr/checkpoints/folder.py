@@ -28,7 +28,7 @@ from gexpr.checkpoints.weights import (
     read_header,
     sha256,
 )
-from gexpr.errors import CheckpointError, GexprError, InputError, shown
+from gexpr.errors import CheckpointError, GexprError, InputError, did_you_mean, shown
 from gexpr.results import Track
 
 if TYPE_CHECKING:
@@ -256,6 +256,7 @@ def _open(
             raise CheckpointError(
                 f"{folder / CONFIG}: unknown architecture {shown(config.architecture)}; "
                 f"this version of gexpr has {', '.join(registry.names())}"
+                f"{did_you_mean(config.architecture, registry.names())}"
             )
         entries = read_header(folder / WEIGHTS)
     _check_sizes(folder / CONFIG, config.settings, len(entries))

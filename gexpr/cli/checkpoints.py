@@ -6,13 +6,17 @@ import json
 
 import click
 
+from gexpr import logs
+from gexpr.cli import options
+
 
 @click.command("checkpoints")
 @click.argument("names", nargs=-1, metavar="[CHECKPOINT]...")
 @click.option("--where", is_flag=True, help="Print the folders only, one a line.")
 @click.option("--card", is_flag=True, help="Print the model cards: data, split, training, limits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(names: tuple[str, ...], where: bool, card: bool, as_json: bool) -> None:
+@options.quiet
+def command(names: tuple[str, ...], where: bool, card: bool, as_json: bool, quiet: bool) -> None:
     """List the built-in checkpoints, or those given: what they are, where they are, their cards.
 
     CHECKPOINT is a built-in name or a folder. 'gexpr inspect' shows one in full.
@@ -25,6 +29,7 @@ def command(names: tuple[str, ...], where: bool, card: bool, as_json: bool) -> N
     """
     from gexpr.checkpoints import builtin_names, describe, resolve
 
+    logs.set_quiet(quiet)
     if where + card + as_json > 1:
         raise click.UsageError("--where, --card and --json exclude each other")
     wanted = names or tuple(builtin_names())

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gexpr import logs
+from gexpr.cli import options as shared
 from gexpr.conversion.kinds import CHOICES, KINDS
 
 
@@ -76,6 +77,7 @@ from gexpr.conversion.kinds import CHOICES, KINDS
     metavar="TEXT",
     help="What the model card says of the license of the weights.  [default: what the source's pages say]",
 )
+@shared.quiet
 def command(
     kind: str,
     source: str,
@@ -93,6 +95,7 @@ def command(
     global_tokens: int | None,
     global_blocks: bool | None,
     license: str | None,
+    quiet: bool,
 ) -> None:
     """Make a checkpoint of the weights of another program.
 
@@ -139,8 +142,10 @@ def command(
         option = next(iter(pattern)).replace("_", "-")
         raise click.UsageError(f"--{option} needs --attention bigbird")
 
+    logs.set_quiet(quiet)
     from gexpr.conversion.convert import convert
 
+    logs.detail(f"reading {source}")
     tables = dict(_by_head(each) for each in targets)
     done = convert(kind, source, output, targets=tables, license=license, **options)
     logs.info(f"{done.tensors:,} tensors, {done.parameters:,} parameters written to {done.folder}")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gexpr import logs
+from gexpr.cli import options
+
 if TYPE_CHECKING:
     from gexpr.checkpoints import CheckpointInfo
 
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--list", "list_names", is_flag=True, help="List the built-in checkpoints, one a line.")
 @click.option("--verify", is_flag=True, help="Also read the weights: SHA-256 and that all are finite.")
-def command(checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verify: bool) -> None:
+@options.quiet
+def command(
+    checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verify: bool, quiet: bool
+) -> None:
     """Show what each CHECKPOINT is: architecture, context, bins, tracks, parameters, training.
 
     CHECKPOINT is a built-in name or a folder. Without it, or with --list, the built-in
@@ -25,6 +31,7 @@ def command(checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verif
     """
     from gexpr.checkpoints import builtin_names, describe, load, split_names
 
+    logs.set_quiet(quiet)
     names = split_names(checkpoints)
     if not names or list_names:
         known = builtin_names()
@@ -34,6 +41,7 @@ def command(checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verif
     for number, name in enumerate(names):
         info = describe(name)
         if verify:
+            logs.detail(f"reading the weights of {name}: {info.size:,} bytes")
             load(name)
         if as_json:
             found.append(_as_dict(info))

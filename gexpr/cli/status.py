@@ -6,11 +6,15 @@ import json
 
 import click
 
+from gexpr import logs
+from gexpr.cli import options
+
 
 @click.command("status")
 @click.argument("run_dir", metavar="RUN_DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(run_dir: str, as_json: bool) -> None:
+@options.quiet
+def command(run_dir: str, as_json: bool, quiet: bool) -> None:
     """Show what is done of the run in RUN_DIR: blocks, by whom, how fast, how long it will take.
 
     RUN_DIR is OUT.run, or what --run-dir named. Nothing in it is changed.
@@ -23,6 +27,7 @@ def command(run_dir: str, as_json: bool) -> None:
     """
     from gexpr.runs.status import run_status, status_lines
 
+    logs.set_quiet(quiet)
     status = run_status(run_dir)
     if as_json:
         click.echo(json.dumps(status.to_dict()))

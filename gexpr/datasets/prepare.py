@@ -275,7 +275,8 @@ def _resolve(names: Iterable[str], lengths: dict[str, int], option: str) -> set[
         contig = contigs.resolve(name)
         if contig is None:
             shown = ", ".join(list(lengths)[:8]) + (", ..." if len(lengths) > 8 else "")
-            raise GexprError(f"{option}: the FASTA has no contig {name!r} (it has {shown})")
+            near = contigs.near(name)
+            raise GexprError(f"{option}: the FASTA has no contig {name!r} (it has {shown}){near}")
         found.add(contig)
     return found
 
@@ -300,7 +301,8 @@ def _split_regions(
         contig = contigs.resolve(region.chrom)
         place: dict[str, Any] = {"path": options.split_bed, "line": region.line}
         if contig is None:
-            raise InputError(f"the FASTA has no contig {region.chrom!r}", **place)
+            near = contigs.near(region.chrom)
+            raise InputError(f"the FASTA has no contig {region.chrom!r}{near}", **place)
         if region.name not in SPLITS:
             raise InputError(
                 f"the split (column 4) is {region.name!r}; allowed: {', '.join(SPLITS)}", **place

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gexpr.errors import ConfigError
+from gexpr.errors import ConfigError, did_you_mean
 from gexpr.models.layers import LINKS, BatchNorm
 from gexpr.results import Track
 
@@ -78,6 +78,7 @@ class ModelConfig:
         if unknown:
             raise ConfigError(
                 f"unknown model setting {', '.join(map(repr, unknown))}; known: {', '.join(sorted(fields))}"
+                f"{did_you_mean(unknown[0], fields)}"
             )
         missing = [
             name

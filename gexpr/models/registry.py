@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gexpr.errors import ConfigError
+from gexpr.errors import ConfigError, did_you_mean
 from gexpr.models.base import ModelConfig, SequenceModel
 from gexpr.models.basenji import Basenji
 from gexpr.models.borzoi import Borzoi
@@ -67,5 +67,8 @@ def architecture_of(model: SequenceModel) -> str:
 
 def _model_class(architecture: str) -> type[SequenceModel]:
     if architecture not in _ARCHITECTURES:
-        raise ConfigError(f"unknown architecture {architecture!r}; known are: {', '.join(names())}")
+        raise ConfigError(
+            f"unknown architecture {architecture!r}; known are: {', '.join(names())}"
+            f"{did_you_mean(architecture, names())}"
+        )
     return _ARCHITECTURES[architecture]

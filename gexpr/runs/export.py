@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr import logs
-from gexpr.errors import ConfigError, InputError
+from gexpr.errors import ConfigError, InputError, did_you_mean
 from gexpr.genome.places import Places
 from gexpr.results import Region
 from gexpr.runs.score_rows import ORDERS, Ranking, blocks_in, named_statistic
@@ -65,7 +65,8 @@ class ExportOptions:
         known = *STATUSES, *PHASED_STATUS_MEANINGS
         unknown = [status for status in self.statuses if status not in known]
         if unknown:
-            raise ConfigError(f"unknown status {unknown[0]!r} (known: {', '.join(known)})")
+            near = did_you_mean(unknown[0], known)
+            raise ConfigError(f"unknown status {unknown[0]!r} (known: {', '.join(known)}){near}")
         if self.by not in ORDERS:
             raise ConfigError(f"the order must be one of {', '.join(ORDERS)}, not {self.by!r}")
         if self.min_abs is not None and not self.min_abs >= 0:

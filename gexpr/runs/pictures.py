@@ -85,7 +85,8 @@ def read_alleles(records: Iterable[VcfRecord], reader: AlleleReader) -> list[Var
     for variant in variants:
         if not variant.ok:
             name = f"{variant.chrom}:{variant.pos}:{variant.ref}:{variant.alt}"
-            raise InputError(f"{shown(name)}: {STATUS_MEANINGS[variant.status]} ({variant.status})")
+            near = reader.contigs.near(variant.chrom) if variant.status == "contig_not_in_fasta" else ""
+            raise InputError(f"{shown(name)}: {STATUS_MEANINGS[variant.status]} ({variant.status}){near}")
     return variants
 
 

@@ -149,8 +149,8 @@ def place_regions(regions: Sequence[Region], genome: Fasta, contigs: ContigMap, 
             names = ", ".join(genome.names[:5]) + (", ..." if len(genome.names) > 5 else "")
             name = shown_name(region.chrom)
             raise InputError(
-                f"the FASTA has no contig '{name}' (it has {names}){contigs.near(region.chrom)}; "
-                "see --contig-aliases",
+                f"the FASTA has no contig '{name}' (it has {names}); see --contig-aliases"
+                f"{contigs.near(region.chrom)}",
                 path=path,
                 line=region.line,
             )
@@ -194,7 +194,8 @@ def _whole_contigs(genome: Fasta, contigs: ContigMap, wanted: Sequence[str] | No
         if contig is None:
             known = ", ".join(genome.names[:5]) + (", ..." if len(genome.names) > 5 else "")
             raise InputError(
-                f"the FASTA has no contig '{shown_name(name)}' (it has {known}); see --contig-aliases",
+                f"the FASTA has no contig '{shown_name(name)}' (it has {known}); see --contig-aliases"
+                f"{contigs.near(name)}",
                 path=genome.path,
             )
         if contig in names and wanted:

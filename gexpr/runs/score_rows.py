@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gexpr.errors import ConfigError, InputError
+from gexpr.errors import ConfigError, InputError, did_you_mean
 from gexpr.genome.places import Places
 from gexpr.results import Region, Track, Variant
 from gexpr.scoring.definitions import canonical_statistic
@@ -177,7 +177,10 @@ def blocks_in(
     if places is not None and (missing := places.missing()):
         met = places.met
         names = ", ".join(met[:5]) + (", ..." if len(met) > 5 else "") if met else "none"
-        raise InputError(f"no row lies on {', '.join(missing[:5])}; its contigs are {names}", path=file.path)
+        near = did_you_mean(missing[0], met)
+        raise InputError(
+            f"no row lies on {', '.join(missing[:5])}; its contigs are {names}{near}", path=file.path
+        )
 
 
 def read_variants(

@@ -13,7 +13,7 @@ from typing import Any
 
 from gexpr.datasets.folds import parse_fold
 from gexpr.datasets.sequence_table import MISSING, SIDES, TARGETS
-from gexpr.errors import ConfigError, InputError, require
+from gexpr.errors import ConfigError, InputError, did_you_mean, require
 
 LOSSES = ("poisson", "log_poisson", "multinomial", "poisson_multinomial", "mse", "log_mse")
 TERMS = (*LOSSES, "contrast")
@@ -600,6 +600,7 @@ def _build(cls: type, content: Any, where: str) -> Any:
             place = f"{where}.{key}" if where else str(key)
             raise ConfigError(
                 f"unknown key {place!r}; allowed{' in ' + where if where else ''}: {', '.join(fields)}"
+                f"{did_you_mean(str(key), fields)}"
             )
     values: dict[str, Any] = {}
     for name, item in fields.items():

@@ -109,7 +109,8 @@ def scan(
     if unknown:
         number = sum(unknown.values())
         lie = "allele lies" if number == 1 else "alleles lie"
-        warnings.append(f"{number} {lie} on contigs that the FASTA lacks: {_some(unknown)}")
+        hint = _near(reader, unknown)
+        warnings.append(f"{number} {lie} on contigs that the FASTA lacks: {_some(unknown)}{hint}")
     return VcfSummary(
         records=records,
         alleles=alleles,
@@ -180,12 +181,16 @@ def _unknown_message(reader: AlleleReader, unknown: Counter[str], located: int) 
     names = ", ".join(map(shown_name, reader.fasta.names[:3])) + (
         ", ..." if len(reader.fasta.names) > 3 else ""
     )
-    hint = reader.contigs.near(next(iter(unknown)))
     return (
         f"{count} of {located} alleles ({count / located:.0%}) lie on contigs that the FASTA "
-        f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}{hint}. "
+        f"{reader.fasta.path} lacks: {_some(unknown)}. It has {names}{_near(reader, unknown) or '.'} "
         "Likely cause: " + cause
     )
+
+
+def _near(reader: AlleleReader, unknown: Counter[str]) -> str:
+    """The end of a message: the FASTA's name that is nearly the commonest unknown one, if any."""
+    return reader.contigs.near(unknown.most_common(1)[0][0])
 
 
 def _some(unknown: Counter[str]) -> str:
