@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError, shown
 from gexpr.genome.contigs import ContigMap
-from gexpr.report.logo import draw_logo
-from gexpr.report.logos import attribution_heights, mutagenesis_heights
+from gexpr.report.logo import base_positions, draw_logo, position_label, position_ticks
+from gexpr.report.logos import attribution_heights, attribution_quantity, mutagenesis_heights
 from gexpr.report.style import (
     BASES,
     BLACK,
@@ -48,8 +48,7 @@ class BaseNumbers(NamedTuple):
 
     def positions(self) -> NDArray[np.int64]:
         """1-based positions of the bases, descending on the - strand."""
-        places = np.arange(self.region.start + 1, self.region.end + 1)
-        return places[::-1] if self.region.strand == "-" else places
+        return base_positions(self.region)
 
     def within(self, start: int, end: int) -> BaseNumbers:
         """The bases from ``start`` to ``end``, 0-based and half-open; they must overlap the region."""
@@ -82,6 +81,7 @@ def read_bases(
         ConfigError: the file has no such statistic or track, or no base lies in the regions.
     """
     mutagenesis = file.format == MUTAGENESIS
+    quantity = None if mutagenesis else attribution_quantity(file)
     known = file.statistics if mutagenesis else (CONTRIBUTIONS,)
     dataset = statistic or known[0]
     if dataset not in known:
@@ -97,7 +97,7 @@ def read_bases(
             numbers = BaseNumbers(found.region, found.sequence, heights[:, :, column], effects)
             for part in _parts(numbers, regions):
                 drawn = True
-                yield part, dataset, file.track_ids[column]
+                yield part, quantity or dataset, file.track_ids[column]
     if not drawn:
         raise ConfigError(f"no base of {file.path} lies in the regions that were asked for")
 
@@ -163,12 +163,11 @@ def draw_bases(
     if effects is not None:
         _heat_maps(figure, lowest, numbers, per_row, quantity)
     for row, each in enumerate(lowest):
-        _position_ticks(each, numbers.positions()[row * per_row : (row + 1) * per_row], per_row)
+        position_ticks(each, numbers.positions()[row * per_row : (row + 1) * per_row], per_row)
     for each in axes:
         each.set_xlim(-0.5, per_row - 0.5)
     region = numbers.region
-    direction = ", − strand: 5′ to 3′ from left to right" if region.strand == "-" else ""
-    lowest[-1].set_xlabel(f"position on {region.chrom} (bp{direction})")
+    lowest[-1].set_xlabel(position_label(region))
     name = "" if region.name in (".", "") else f"{shortened(region.name, 40)}, "
     heading(figure, f"{name}{region.chrom}:{region.start + 1:,}–{region.end:,}, {shortened(track, 80)}")
     figure.align_ylabels(list(logos))
@@ -198,10 +197,3 @@ def _heat_maps(figure: Any, axes: Sequence[Any], numbers: BaseNumbers, per_row: 
         each.tick_params(axis="y", length=0)
         each.spines["left"].set_visible(False)
     figure.colorbar(mesh, ax=list(axes), label=quantity, fraction=0.03, pad=0.01, aspect=8 * len(axes))
-
-
-def _position_ticks(axes: Any, positions: NDArray[np.int64], per_row: int) -> None:
-    """Ticks at round positions of bases that are drawn one apart."""
-    step = next((size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500) if per_row / size <= 8), 1000)
-    places = np.flatnonzero(positions % step == 0)
-    axes.set_xticks(places, [f"{positions[place]:,}" for place in places])

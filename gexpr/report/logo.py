@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.report.style import BASES, BLACK
+from gexpr.results import Region
 
 
 @functools.cache
@@ -74,3 +75,29 @@ def draw_logo(axes: Any, heights: NDArray[np.floating], first: float = 1.0, gap:
     span = (high - low) or 1.0
     axes.set_ylim(low - 0.04 * span, high + 0.04 * span)
     axes.set_xlim(first - 0.5, first + len(heights) - 0.5)
+
+
+def base_positions(region: Region) -> NDArray[np.int64]:
+    """1-based positions of a region's bases from its 5' end, descending on the - strand."""
+    places = np.arange(region.start + 1, region.end + 1)
+    return places[::-1] if region.strand == "-" else places
+
+
+def position_label(region: Region) -> str:
+    """The label of an axis of a region's bases."""
+    direction = ", − strand: 5′ to 3′ from left to right" if region.strand == "-" else ""
+    return f"position on {region.chrom} (bp{direction})"
+
+
+def position_ticks(axes: Any, positions: NDArray[np.int64], bases: int, most: int = 8) -> None:
+    """Ticks at round positions of bases that are drawn one apart, the first at 0.
+
+    Args:
+        axes: matplotlib axes.
+        positions: 1-based, ascending or descending.
+        bases: how many bases the axis has room for.
+        most: how many numbers it has room for.
+    """
+    step = next((size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500) if bases / size <= most), 1000)
+    places = np.flatnonzero(positions % step == 0)
+    axes.set_xticks(places, [f"{positions[place]:,}" for place in places])

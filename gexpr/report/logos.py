@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gexpr import logs
 from gexpr.errors import require
-from gexpr.report.logo import draw_logo
+from gexpr.report.logo import base_positions, draw_logo, position_label, position_ticks
 from gexpr.report.style import check_suffix, heading, new_figure, save, styled
 from gexpr.writers.regions import MUTAGENESIS, BasesFile, RegionNumbers
 
@@ -35,6 +35,12 @@ def attribution_heights(numbers: RegionNumbers) -> NDArray[np.float64]:
     """Heights (length, 4, tracks) of a region's own letters: their contributions."""
     contributions = np.asarray(numbers.arrays["contributions"], dtype=np.float64)
     return np.where(numbers.sequence[..., None], contributions[:, None], 0.0)
+
+
+def attribution_quantity(file: BasesFile) -> str:
+    """What contributions are to, for an axis label; of the target's unit."""
+    targets = {"log2sum": "contribution to\nlog2(1 + sum)", "sum": "contribution to\nsum of signal"}
+    return targets.get(file.target, "contribution")
 
 
 def check_drawable() -> None:
@@ -70,7 +76,7 @@ def draw_logos(
     file = BasesFile(path)
     mutagenesis = file.format == MUTAGENESIS
     dataset = file.statistics[0] if mutagenesis else "contributions"
-    label = f"-mean {dataset} of the substitutions" if mutagenesis else "contribution"
+    label = f"−mean {dataset}" if mutagenesis else attribution_quantity(file)
     if len(file.track_ids) > MAX_TRACKS:
         logs.warning(f"logos show the first {MAX_TRACKS} of {len(file.track_ids):,} tracks; --tracks selects")
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -93,11 +99,12 @@ def _figure(found: RegionNumbers, heights: NDArray[np.float64], tracks: list[str
     figure = new_figure(width, 1.1 * len(tracks) + 0.8)
     panels = np.ravel(figure.subplots(len(tracks), 1, sharex=True))
     for column, (axes, track) in enumerate(zip(panels, tracks, strict=True)):
-        draw_logo(axes, heights[..., column])
+        draw_logo(axes, heights[..., column], first=0)
         axes.set_title(track)
-    minus = " of the - strand" if region.strand == "-" else ""
-    panels[-1].set_xlabel(f"base from the region's 5' end{minus}")
-    figure.supylabel(label, fontsize=8)
-    named = "" if region.name == "." else f"{region.name}, "
-    heading(figure, f"{named}{region.chrom}:{region.start + 1:,}-{region.end:,}")
+        axes.set_ylabel(label, fontsize=7)
+    position_ticks(panels[-1], base_positions(region), len(heights), max(4, int(width)))
+    panels[-1].set_xlabel(position_label(region))
+    figure.align_ylabels(list(panels))
+    named = "" if region.name in (".", "") else f"{region.name}, "
+    heading(figure, f"{named}{region.chrom}:{region.start + 1:,}–{region.end:,}")
     return figure

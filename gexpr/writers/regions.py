@@ -146,6 +146,7 @@ class BasesFile:
     Attributes:
         format: :data:`MUTAGENESIS` or :data:`ATTRIBUTIONS`.
         statistics: of mutagenesis.
+        target: what attributions are of, such as ``log2sum``.
         track_ids: names of the columns.
 
     Raises:
@@ -160,6 +161,7 @@ class BasesFile:
                 if self.format not in (MUTAGENESIS, ATTRIBUTIONS):
                     raise InputError("it holds neither mutagenesis nor attributions", path=self.path)
                 self.statistics = tuple(filter(None, str(file.attrs.get("statistics", "")).split(",")))
+                self.target = str(file.attrs.get("target", ""))
                 self.track_ids: list[str] = file["target_ids"].asstr()[:].tolist()
         except OSError as error:
             raise InputError(f"it cannot be read as HDF5: {error}", path=self.path) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from gexpr.cli.main import main
 from gexpr.errors import ConfigError
 from gexpr.report.ism import BaseNumbers, draw_bases, read_bases
+from gexpr.report.logos import draw_logos
 from gexpr.results import Region, Track
 from gexpr.writers.output import AtomicOutput
 from gexpr.writers.regions import ATTRIBUTIONS, MUTAGENESIS, BaseSchema, BasesFile, BasesHdf5Writer
@@ -29,7 +31,8 @@ def write(path: Path, strand: str = "+", attributions: bool = False) -> BasesFil
     region = Region("chr1", 100, 106, "site", ".", strand)
     with AtomicOutput(str(path)) as output:
         if attributions:
-            schema = BaseSchema(ATTRIBUTIONS, TRACKS, {"contributions": (2,)}, {}, 6, {})
+            about = {"target": "log2sum"}
+            schema = BaseSchema(ATTRIBUTIONS, TRACKS, {"contributions": (2,)}, {}, 6, about)
             arrays = {"contributions": -effects.sum(axis=1)}
         else:
             schema = BaseSchema(
@@ -99,10 +102,10 @@ def test_rows_have_a_logo_and_a_map_of_changes(tmp_path: Path) -> None:
 
 def test_attributions_have_a_logo_alone(tmp_path: Path) -> None:
     ((found, quantity, _),) = read_bases(write(tmp_path / "a.h5", attributions=True))
-    assert quantity == "contributions"
+    assert quantity == "contribution to\nlog2(1 + sum)"
     assert found.heights[1].tolist() == [0, 3, 0, 0]
     (logo,) = draw_bases(found, quantity=quantity, track="strong").axes
-    assert logo.get_ylabel() == "contributions"
+    assert logo.get_ylabel() == "contribution to\nlog2(1 + sum)"
     assert logo.get_xlabel() == "position on chr1 (bp)"
 
 
@@ -112,3 +115,16 @@ def test_the_command_writes_a_picture_for_each_track(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*arguments, "--dpi", "40"])
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["a-1.png", "a-2.png"]
+
+
+@pytest.mark.parametrize(
+    ("strand", "label"),
+    [("+", "position on chr1 (bp)"), ("-", "position on chr1 (bp, − strand: 5′ to 3′ from left to right)")],
+)
+def test_logos_have_positions_and_units(tmp_path: Path, strand: str, label: str) -> None:
+    write(tmp_path / "a.h5", strand)
+    (path,) = draw_logos(tmp_path / "a.h5", tmp_path / "logos", ".svg")
+    text = html.unescape(Path(path).read_text())
+    assert label in text and "−mean logFC" in text and "site, chr1:101–106" in text
+    shown = [position for position in range(101, 107) if f">{position}<" in text]
+    assert len(shown) > 1
