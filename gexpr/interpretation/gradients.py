@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError, GexprError
 from gexpr.genome.codes import Codes, one_hot
+from gexpr.genome.fasta import Fasta
+from gexpr.interpretation.mutagenesis import region_window_start
 from gexpr.models.base import SequenceModel
-from gexpr.results import Track
+from gexpr.results import Region, Track
 from gexpr.scoring.definitions import Mask
 from gexpr.scoring.devices import numeric_precision
 from gexpr.scoring.predictor import Pass, Predictor
@@ -125,6 +127,62 @@ class Attributor:
                     )
         self.tracks = columns_of(predictor.tracks, each_track)
         """What the columns are."""
+
+    def window(self, genome: Fasta, region: Region) -> tuple[Codes, int]:
+        """What the models see of a region, and where in it the region is.
+
+        Args:
+            genome: the genome.
+            region: with ``chrom`` spelt as the genome spells it.
+
+        Returns:
+            Codes, uint8 (window_length,), and the index of the region's first base in the context without
+            shift, which begins ``flank`` bases into the codes.
+        """
+        start = region_window_start(region, self.predictor.context_length)
+        low = start - self.predictor.flank
+        return genome.codes(region.chrom, low, low + self.predictor.window_length), region.start - start
+
+    def attribute(
+        self,
+        genome: Fasta,
+        region: Region,
+        *,
+        method: str = "gradient",
+        correct: bool = True,
+        steps: int = 32,
+        baseline: str = "zeros",
+        shuffles: int = 10,
+        seed: int = 0,
+    ) -> tuple[Codes, Attribution]:
+        """Bases of a region, uint8 (length,), and their attributions, on the + strand.
+
+        Args:
+            genome: the genome.
+            region: with ``chrom`` spelt as the genome spells it.
+            method: ``gradient`` or ``integrated``; the others are arguments of :meth:`gradient` and
+                :meth:`integrated`.
+            seed: of shuffled baselines, which are the same for a region in whatever company.
+
+        Raises:
+            ConfigError: an unknown method.
+        """
+        window, first = self.window(genome, region)
+        last = first + region.end - region.start
+        if method == "gradient":
+            found = self.gradient(window, first, last, correct)
+        elif method == "integrated":
+            found = self.integrated(
+                *(window, first, last),
+                steps=steps,
+                baseline=baseline,
+                shuffles=shuffles,
+                seed=(seed, region.start, region.end),
+            )
+        else:
+            raise ConfigError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        flank = self.predictor.flank
+        return window[flank + first : flank + last], found
 
     def scored_bins(self, first: int, last: int) -> torch.Tensor:
         """The bins that the mask asks for around bases of the context, bool (target_length,)."""

@@ -20,6 +20,7 @@ from gexpr.results import Region, Variant
 from gexpr.scoring.engine import FastaWindows, VariantScorer, allele_limit
 from gexpr.scoring.predictor import Predictor
 from gexpr.variants.normalize import left_align, trim
+from gexpr.writers.regions import DELETION, INSERTION, oriented
 
 LETTERS = "ACGT"
 
@@ -48,6 +49,28 @@ class Changes(NamedTuple):
         """Raise ConfigError for a length of deletions below 0."""
         if self.deletions < 0:
             raise ConfigError(f"deletions must have 1 base or more, not {self.deletions}")
+
+
+def by_kind(values: NDArray[Any], changes: Changes, strand: str) -> dict[str, NDArray[Any]]:
+    """Scores of a region's changes by what follows a statistic's name, on the region's own strand.
+
+    Args:
+        values: (length, slots, tracks), as :meth:`RegionScorer.score_region` gives them for a whole region.
+        changes: what the slots are.
+        strand: of the region.
+
+    Returns:
+        ``""``: (length, 4, tracks), substitutions; and where they were made, deletions (length, tracks) and
+        insertions (length, 4, tracks).
+    """
+    found = {"": oriented(values[:, -4:], strand)}
+    slot = 0
+    if changes.deletions:
+        found[DELETION] = oriented(values[:, 0], strand, changes.deletions - 1)
+        slot = 1
+    if changes.insertions:
+        found[INSERTION] = oriented(values[:, slot : slot + 4], strand, -1)
+    return found
 
 
 class Record(NamedTuple):

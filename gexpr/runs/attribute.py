@@ -15,7 +15,7 @@ from gexpr.errors import ConfigError
 from gexpr.genome.codes import Codes, decode
 from gexpr.genome.fasta import Fasta
 from gexpr.interpretation.gradients import BASELINES, METHODS, TARGETS, Attribution, Attributor, columns_of
-from gexpr.interpretation.mutagenesis import check_length, region_window_start
+from gexpr.interpretation.mutagenesis import check_length
 from gexpr.results import Region, Track
 from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
@@ -215,12 +215,9 @@ class AttributeTask(ModelTask["AttributeOptions", _Opened]):
         found: list[Attribution] = []
         codes: list[Codes] = []
         for region in opened.placed[block.start : block.end]:
-            predictor = opened.predictor
-            start = region_window_start(region, predictor.context_length)
-            low = start - predictor.flank
-            window = opened.genome.codes(region.chrom, low, low + predictor.window_length)
-            found.append(self._attribution(region, window, region.start - start))
-            codes.append(window[region.start - low : region.end - low])
+            bases, attribution = self._attribution(region)
+            found.append(attribution)
+            codes.append(bases)
             if advance is not None:
                 advance(1)
         cast = opened.cast
@@ -240,18 +237,17 @@ class AttributeTask(ModelTask["AttributeOptions", _Opened]):
             },
         )
 
-    def _attribution(self, region: Region, window: Codes, first: int) -> Attribution:
-        options, attributor = self.options, self.open().attributor
-        last = first + region.end - region.start
-        if options.method == "gradient":
-            return attributor.gradient(window, first, last, options.correct)
-        return attributor.integrated(
-            *(window, first, last),
+    def _attribution(self, region: Region) -> tuple[Codes, Attribution]:
+        options, opened = self.options, self.open()
+        return opened.attributor.attribute(
+            opened.genome,
+            region,
+            method=options.method,
+            correct=options.correct,
             steps=options.steps,
             baseline=options.baseline,
             shuffles=options.shuffles,
-            # The same for a region in whatever company.
-            seed=(options.seed, region.start, region.end),
+            seed=options.seed,
         )
 
     def check_inputs(self) -> None:

@@ -21,6 +21,7 @@ from gexpr.genome.fasta import Fasta
 from gexpr.interpretation.mutagenesis import (
     Changes,
     RegionScorer,
+    by_kind,
     check_length,
     records,
     written_variants,
@@ -62,7 +63,6 @@ from gexpr.writers.regions import (
     MUTAGENESIS,
     BaseSchema,
     BasesHdf5Writer,
-    oriented,
 )
 from gexpr.writers.scores import ScoreWriter, open_writer
 
@@ -318,13 +318,8 @@ class IsmSink:
         changes = self._changes
         arrays = {}
         for name, values in scores.items():
-            arrays[name] = oriented(values[:, -4:], region.strand)
-            slot = 0
-            if changes.deletions:
-                arrays[name + DELETION] = oriented(values[:, 0], region.strand, changes.deletions - 1)
-                slot = 1
-            if changes.insertions:
-                arrays[name + INSERTION] = oriented(values[:, slot : slot + 4], region.strand, -1)
+            for kind, found_values in by_kind(values, changes, region.strand).items():
+                arrays[name + kind] = found_values
         for writer in self._bases:
             writer.write(region, codes[1:-1], arrays)
         if not self._tables:
