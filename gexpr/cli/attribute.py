@@ -101,13 +101,6 @@ def command(
     baseline: str,
     shuffles: int,
     seed: int,
-    reverse_complement: bool,
-    shifts: tuple[int, ...],
-    unsquash: bool,
-    batch_size: int | None,
-    device: str,
-    precision: str,
-    threads: int | None,
     logo: str | None,
     logo_format: str,
     dtype: str,
@@ -115,6 +108,7 @@ def command(
     dry_run: bool,
     quiet: bool,
     run: dict[str, Any],
+    **prediction: Any,
 ) -> None:
     """Attribute predictions to the bases of the regions of BED ('-' reads stdin).
 
@@ -136,24 +130,13 @@ def command(
     2 wrong usage; 75 stopped by SIGINT, SIGTERM or SIGUSR1 after the current block, the same
     command continues; 130, 143, 138 stopped at once by a second signal.
     """
-    from gexpr.genome.examples import resolve_bed, resolve_fasta
     from gexpr.runs.attribute import AttributeOptions, attribute, hdf5_output
     from gexpr.runs.common import ModelOptions
-    from gexpr.runs.control import RunOptions
+    from gexpr.runs.dry_run_regions import dry_run_attributions
 
     logs.set_quiet(quiet)
     chosen = AttributeOptions(
-        model=ModelOptions(
-            checkpoint=checkpoint,
-            tracks=tracks,
-            reverse_complement=reverse_complement,
-            shifts=shifts,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            threads=threads,
-            unsquash=unsquash,
-        ),
+        model=ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction),
         regions=regions,
         length=length,
         mask=mask,
@@ -171,15 +154,8 @@ def command(
         format=format,
         dtype=dtype,
     )
-    source = None if bed is None else resolve_bed(bed)
-    options_of_run = RunOptions(**run)
-    if dry_run:
-        from gexpr.runs.dry_run_regions import dry_run_attributions
-
-        for line in dry_run_attributions(source, resolve_fasta(fasta), output, chosen, options_of_run):
-            click.echo(line)
-        return
-    arrays = hdf5_output(output, format)
-    region_options.check_logo(logo, arrays, options_of_run.shard)
-    attribute(source, resolve_fasta(fasta), output, chosen, options_of_run)
-    region_options.draw(logo, arrays, logo_format, options_of_run.force)
+    region_options.carry_out(
+        *(attribute, dry_run_attributions, bed, fasta, output, chosen, run, dry_run),
+        arrays=hdf5_output(output, format),
+        logo=(logo, logo_format),
+    )

@@ -62,15 +62,6 @@ def command(
     average: str,
     aggregate: str | None,
     merge_strands: bool,
-    reverse_complement: bool,
-    shifts: tuple[int, ...],
-    unsquash: bool,
-    batch_size: int | None,
-    auto_batch: bool,
-    device: str,
-    precision: str,
-    compile: bool,
-    threads: int | None,
     engine: str,
     logo: str | None,
     logo_format: str,
@@ -79,6 +70,7 @@ def command(
     dry_run: bool,
     quiet: bool,
     run: dict[str, Any],
+    **prediction: Any,
 ) -> None:
     """Score every substitution in the regions of BED: saturation mutagenesis ('-' reads stdin).
 
@@ -100,28 +92,14 @@ def command(
     2 wrong usage; 75 stopped by SIGINT, SIGTERM or SIGUSR1 after the current block, the same
     command continues; 130, 143, 138 stopped at once by a second signal.
     """
-    from gexpr.genome.examples import resolve_bed, resolve_fasta
     from gexpr.interpretation.mutagenesis import Changes
     from gexpr.runs.common import ModelOptions
-    from gexpr.runs.control import RunOptions
+    from gexpr.runs.dry_run_regions import dry_run_ism
     from gexpr.runs.ism import IsmOptions, hdf5_output, ism
 
     logs.set_quiet(quiet)
     chosen = IsmOptions(
-        model=ModelOptions(
-            checkpoint=checkpoint,
-            tracks=tracks,
-            reverse_complement=reverse_complement,
-            shifts=shifts,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            compile=compile,
-            threads=threads,
-            unsquash=unsquash,
-            auto_batch=auto_batch,
-            merge_strands=merge_strands,
-        ),
+        model=ModelOptions(checkpoint=checkpoint, tracks=tracks, merge_strands=merge_strands, **prediction),
         regions=regions,
         length=length,
         statistics=stats,
@@ -135,15 +113,8 @@ def command(
         format=format,
         dtype=dtype,
     )
-    source = None if bed is None else resolve_bed(bed)
-    options_of_run = RunOptions(**run)
-    if dry_run:
-        from gexpr.runs.dry_run_regions import dry_run_ism
-
-        for line in dry_run_ism(source, resolve_fasta(fasta), output, chosen, options_of_run):
-            click.echo(line)
-        return
-    arrays = hdf5_output(output, format)
-    region_options.check_logo(logo, arrays, options_of_run.shard)
-    ism(source, resolve_fasta(fasta), output, chosen, options_of_run)
-    region_options.draw(logo, arrays, logo_format, options_of_run.force)
+    region_options.carry_out(
+        *(ism, dry_run_ism, bed, fasta, output, chosen, run, dry_run),
+        arrays=hdf5_output(output, format),
+        logo=(logo, logo_format),
+    )

@@ -81,20 +81,12 @@ def command(
     bedgraph: str | None,
     tracks: str | None,
     overlap: int | None,
-    reverse_complement: bool,
-    shifts: tuple[int, ...],
-    unsquash: bool,
-    batch_size: int | None,
-    auto_batch: bool,
-    device: str,
-    precision: str,
-    compile: bool,
-    threads: int | None,
     dtype: str,
     contig_aliases: str | None,
     dry_run: bool,
     quiet: bool,
     run: dict[str, Any],
+    **prediction: Any,
 ) -> None:
     """Predict the tracks over the regions of BED, a file with 3 to 12 columns ('-' reads stdin), of
     --region, over whole contigs (--genome) or over the records of a FASTA file (--sequences).
@@ -153,19 +145,7 @@ def command(
     bed = None if bed is None else resolve_bed(bed)
     place = resolve_fasta(str(sequences or fasta))
     predicted = PredictOptions(
-        model=ModelOptions(
-            checkpoint=checkpoint,
-            tracks=tracks,
-            reverse_complement=reverse_complement,
-            shifts=shifts,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            compile=compile,
-            threads=threads,
-            unsquash=unsquash,
-            auto_batch=auto_batch,
-        ),
+        model=ModelOptions(checkpoint=checkpoint, tracks=tracks, **prediction),
         contig_aliases=contig_aliases,
         format=format,
         dtype=dtype,

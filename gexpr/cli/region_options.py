@@ -49,6 +49,44 @@ def logo(function: Command) -> Command:
     )(function)
 
 
+def carry_out(
+    run_it: Callable[..., Any],
+    dry_run_it: Callable[..., list[str]],
+    bed: str | None,
+    fasta: str,
+    output: str | tuple[str, ...] | None,
+    chosen: Any,
+    run: dict[str, Any],
+    dry_run: bool,
+    *,
+    arrays: str | None,
+    logo: tuple[str | None, str],
+) -> None:
+    """Do what a command on the bases of regions was asked to, or tell what it would do.
+
+    Args:
+        run_it, dry_run_it: the library's functions, of BED, FASTA, outputs, options and those of the run.
+        bed, fasta, output: as given.
+        chosen: the command's options.
+        run: what :func:`gexpr.cli.options.run_control` has collected.
+        dry_run: whether to tell only.
+        arrays: the output in HDF5, or None.
+        logo: a folder for logos, or None, and their format.
+    """
+    from gexpr.genome.examples import resolve_bed, resolve_fasta
+    from gexpr.runs.control import RunOptions
+
+    how = RunOptions(**run)
+    given = None if bed is None else resolve_bed(bed), resolve_fasta(fasta), output, chosen, how
+    if dry_run:
+        for line in dry_run_it(*given):
+            click.echo(line)
+        return
+    check_logo(logo[0], arrays, how.shard)
+    run_it(*given)
+    draw(logo[0], arrays, logo[1], how.force)
+
+
 def check_logo(folder: str | None, output: str | None, shard: object) -> None:
     """Refuse logos where there will be nothing to draw them from.
 
