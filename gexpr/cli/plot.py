@@ -326,7 +326,7 @@ def region(
         -m WT_plus=S288C_WT_1.bed.gz -g genes.bed.gz -o cdc19.png
     """
     from gexpr.datasets.prepared import PreparedDataset
-    from gexpr.report.tracks import draw_region, measured_first
+    from gexpr.report.tracks import draw_region, measured_first, place_name
     from gexpr.runs import pictures
 
     if measured and data is not None:
@@ -347,10 +347,12 @@ def region(
             each,
             models,
             columns=measured_first(each, max_tracks),
+            # The bins may reach past the region.
+            title=place_name(each.contig, max(asked.start, each.start), min(asked.end, each.end)),
             share_y=share_y or dataset is not None,
             **picture.size,
         )
-        for each in profiles
+        for asked, each in zip(regions, profiles, strict=True)
     ]
     if profiles and len(profiles[0].tracks) > max_tracks:
         logs.info(f"{max_tracks} of {len(profiles[0].tracks):,} tracks are drawn; see --tracks, --max-tracks")

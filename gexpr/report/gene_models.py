@@ -13,6 +13,7 @@ from gexpr.report.style import BLACK, GREY, VERMILION, edge
 MOST_LANES = 6
 LANE_INCHES = 0.36
 """Height of a lane: transcription starts above the gene, its name below."""
+LABEL = "genes"
 _NAME_SIZE = 6.5
 _MOST_ARROWS = 3
 
@@ -57,8 +58,8 @@ def place_in_lanes(genes: Sequence[Gene], contig: str, start: int, end: int, inc
     inside = [gene for gene in genes if gene.contig == contig and gene.start < end and gene.end > start]
     for gene in sorted(inside, key=lambda each: (each.start, -each.end)):
         low, high = max(gene.start, start), min(gene.end, end)
-        # An average letter of a sans-serif font is 0.6 of its size wide.
-        name = len(gene.name) * 0.6 * _NAME_SIZE / 72 / base_inches
+        # Capitals and figures of the font are 0.68 of its size wide on average.
+        name = len(gene.name) * 0.68 * _NAME_SIZE / 72 / base_inches
         left = min(max((low + high - name) / 2, start), max(start, end - name))
         first, last = min(low, left), max(high, left + name) + 0.08 / base_inches
         lane = next((number for number, taken in enumerate(ends) if taken <= first), len(ends))
@@ -95,14 +96,12 @@ def draw_genes(axes: Any, lanes: GeneLanes, start: int, end: int) -> None:
         axes.text(
             edge(left), lane + 0.16, gene.name, fontsize=_NAME_SIZE, style="italic", va="top", clip_on=True
         )
-    if lanes.hidden:
-        text = f"{lanes.hidden:,} more gene{'s' * (lanes.hidden > 1)} not shown"
-        axes.text(1, 0, text, transform=axes.transAxes, fontsize=6, ha="right", va="bottom")
     if not lanes.genes:
         axes.text(0.5, 0.4, "no gene here", transform=axes.transAxes, fontsize=6.5, ha="center", color=GREY)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_ylabel("genes", rotation=0, ha="right", va="center")
+    more = f"\n({lanes.hidden:,} more\nnot shown)" if lanes.hidden else ""
+    axes.set_ylabel(f"{LABEL}{more}", rotation=0, ha="right", va="center")
 
 
 def _chevron(forward: bool) -> Any:
@@ -137,7 +136,8 @@ def _starts(axes: Any, gene: Gene, lane: int, start: int, end: int) -> None:
     # A start is a base; the arrow stands on its middle.
     places = [place + 1 for place in gene.tss if start <= place < end]
     places = places if forward else places[::-1]
-    reach = (end - start) / 70 * (1 if forward else -1)
+    # An arrowhead is longer than a small share of a narrow picture.
+    reach = (end - start) * max(1 / 70, 0.1 / axes.figure.get_figwidth()) * (1 if forward else -1)
     arrows: list[int] = []
     for place in places:
         apart = not arrows or abs(place - arrows[-1]) > 1.5 * abs(reach)

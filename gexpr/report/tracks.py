@@ -39,6 +39,11 @@ def variant_title(variant: Variant) -> str:
     return f"{name}{variant.chrom}:{variant.pos:,} {ref}>{alt}"
 
 
+def place_name(contig: str, start: int, end: int) -> str:
+    """A place, 0-based and half-open, as titles have it: ``chr1:1,001–2,000``."""
+    return f"{contig}:{start + 1:,}–{end:,}"
+
+
 def strongest_columns(profiles: AlleleProfiles, most: int) -> list[int]:
     """The columns that the variant changes most (sum of absolute differences), in their own order.
 
@@ -157,7 +162,7 @@ def draw_region(
         correlation = f", r = {_correlation(measured, predicted)}" if known[column] else ""
         _name(own[0][0], track, width, correlation)
     _finish(figure, axes, lanes, profiles.contig, profiles.start, profiles.end)
-    heading(figure, title or f"{profiles.contig}:{profiles.start + 1:,}–{profiles.end:,}")
+    heading(figure, title or place_name(profiles.contig, profiles.start, profiles.end))
     return figure
 
 
@@ -219,4 +224,4 @@ def _finish(
         each.tick_params(axis="x", length=0)
         each.spines["bottom"].set_visible(False)
     position_axis(axes[-1], chrom, start, end)
-    figure.align_ylabels([each for each in axes if each.get_ylabel() != "genes"])
+    figure.align_ylabels(axes[:-1] if lanes is not None else axes)

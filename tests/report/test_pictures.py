@@ -109,7 +109,12 @@ def test_genes_that_overlap_have_lanes_of_their_own() -> None:
     assert [(each.gene.name, each.lane) for each in lanes.genes] == [("ABC1", 0), ("XYZ2", 1)]
     assert gene_models.place_in_lanes(GENES, "chr2", 1000, 1480, 6.4).genes == []
     many = [GENES[0]] * (gene_models.MOST_LANES + 2)
-    assert gene_models.place_in_lanes(many, "chr1", 1000, 1480, 6.4).hidden == 2
+    lanes = gene_models.place_in_lanes(many, "chr1", 1000, 1480, 6.4)
+    assert lanes.hidden == 2
+    axes = style.new_figure(2, 1).subplots()
+    gene_models.draw_genes(axes, lanes, 1000, 1480)
+    # Beside the genes, whose names fill the lanes.
+    assert axes.get_ylabel() == "genes\n(2 more\nnot shown)"
 
 
 def test_names_stay_within_the_window() -> None:
