@@ -207,7 +207,7 @@ class Attributor:
             float64 (n, columns) and (n, last - first, 4, columns).
 
         Raises:
-            GexprError: memory does not suffice, or a gradient is not finite.
+            GexprError: memory does not suffice, a sum has no logarithm, or a gradient is not finite.
         """
         predictor = self.predictor
         scored = self.scored_bins(first, last)
@@ -233,6 +233,11 @@ class Attributor:
         passes = len(predictor.passes)
         sums, gradients = sums / passes, gradients / passes
         if self.target == "log2sum":
+            if (sums <= -1.0).any():
+                raise GexprError(
+                    f"the scored bins sum to {sums.min():g}, of which log2(1 + sum) is not defined: these "
+                    "predictions can be negative; ask for --target sum"
+                )
             gradients = gradients / ((sums + 1.0) * math.log(2.0))[:, None, None, :]
             sums = np.log2(sums + 1.0)
         if not (np.isfinite(sums).all() and np.isfinite(gradients).all()):

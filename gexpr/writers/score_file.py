@@ -268,7 +268,7 @@ class ScoreFile:
 
         Returns:
             Two arrays (bins, tracks), NaN where the row was not scored, and the 0-based first base of the
-            first bin.
+            first bin. Of a region with fewer bins than others in the file, its own bins.
 
         Raises:
             InputError: the file was written without ``--profiles``, or is damaged.
@@ -285,7 +285,10 @@ class ScoreFile:
             raise self._damaged(error) from None
         if reference.shape != alternate.shape or reference.shape[1] != len(self.tracks):
             raise self._fault(f"the predictions have the shapes {reference.shape} and {alternate.shape}")
-        return reference, alternate, start
+        # Bins behind a shorter region are filled up; those of a row that was not scored tell nothing.
+        known = np.flatnonzero(~np.isnan(reference).all(axis=1))
+        bins = int(known[-1]) + 1 if len(known) else len(reference)
+        return reference[:bins], alternate[:bins], start
 
     def _numbers(self, dataset: h5py.Dataset, start: int, end: int, columns: slice) -> NDArray[Any]:
         try:

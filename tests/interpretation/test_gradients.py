@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_models import BaseCounts, Unpaired, tiny_model
 
-from gexpr.errors import ConfigError
+from gexpr.errors import ConfigError, GexprError
 from gexpr.genome.codes import Codes, one_hot
 from gexpr.interpretation.gradients import Attributor, baselines
 from gexpr.results import Track
@@ -141,6 +141,16 @@ def test_baselines() -> None:
     assert np.array_equal(shuffled, baselines(region, "shuffled", 4, [0, 5]))
     assert not np.array_equal(shuffled, baselines(region, "shuffled", 4, [1, 5]))
     assert np.array_equal(shuffled.sum(axis=1), np.broadcast_to(region.sum(axis=0), (4, 4)))
+
+
+def test_a_negative_sum_has_no_logarithm() -> None:
+    class Negative(Quadratic):
+        def forward(self, x: torch.Tensor, head: str | None = None) -> torch.Tensor:
+            return -super().forward(x)
+
+    assert attributor(Negative()).gradient(codes(), 20, 30).target[0] < -1
+    with pytest.raises(GexprError, match=r"sum to -.* ask for --target sum"):
+        attributor(Negative(), "log2sum").gradient(codes(), 20, 30)
 
 
 def test_what_is_refused() -> None:

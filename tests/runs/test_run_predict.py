@@ -23,6 +23,7 @@ from gexpr.runs.merge import merge_run
 from gexpr.runs.predict import PredictOptions, PredictSummary, predict
 from gexpr.runs.predict_alleles import predict_alleles
 from gexpr.runs.shards import Shard
+from gexpr.writers.score_file import ScoreFile
 
 
 @pytest.fixture(autouse=True)
@@ -410,6 +411,8 @@ def test_both_alleles_over_regions(inputs, options, tmp_path: Path) -> None:
         differences = np.nansum(alternate - reference, axis=1)
         assert np.allclose(sums[[0, 1, 3]], differences[[0, 1, 3]], atol=1e-4)
         assert np.isnan(sums[2]).all()
+    with ScoreFile(tmp_path / "v.h5") as file:
+        assert [len(file.profiles(row)[0]) for row in range(4)] == [16, 16, 16, 1]
     whole = (tmp_path / "v.h5").read_bytes()
     run = RunOptions(run_dir=str(tmp_path / "run"), block_rows=1)
     for number in (1, 0):
