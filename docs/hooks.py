@@ -9,6 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 #: Files outside of docs/ that become pages, so that links to them lead somewhere on the site too.
 PAGES = {"README.md": "readme.md", "examples/yeast-tss/README.md": "yeast-tss.md"}
+_ROLE = re.compile(r":(?:class|meth|func|mod|data|attr):<code>~?")
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 
 
@@ -50,3 +51,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn the relative links of a page of docs/, which fit the repository, into those of the site."""
     return markdown if page.file.generated_by else page_links(markdown, "docs")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave out the roles (``:class:``) of names in docstrings, which Markdown does not know."""
+    return _ROLE.sub("<code>", html)

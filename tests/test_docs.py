@@ -134,4 +134,5 @@ def test_links_of_the_site() -> None:
         "[a](runs.md#x) [b](readme.md) ![c](cost.png) d (`examples/slurm/README.md`) [e](https://x.org)"
     )
     assert hooks.page_links("[t](docs/tutorial.md) [l](LICENSE)", "") == "[t](tutorial.md) l (`LICENSE`)"
+    assert hooks.on_page_content("a :class:<code>~x.Y</code>") == "a <code>x.Y</code>"
     assert hooks.page_links("```\n[a](../LICENSE)\n```", "docs") == "```\n[a](../LICENSE)\n```"
