@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "Train a model from a configuration file; resumes where it stopped.",
     "evaluate": "Measure a checkpoint on held-out chromosomes.",
     "plot": "Draw predictions, measurements, scores and mutagenesis.",
+    "report": "Tell all of a file of scores in one page of HTML, with pictures and sortable tables.",
     "completion": "Print a script that completes commands and options in a shell.",
 }
 

@@ -162,18 +162,19 @@ def check_outputs(paths: Sequence[str]) -> None:
     require("matplotlib", "plot")
 
 
-def rendered(figures: Sequence[Any], suffix: str, dpi: int = DPI) -> bytes:
+def rendered(figures: Sequence[Any], suffix: str, dpi: int = DPI, *, outlines: bool = False) -> bytes:
     """The bytes of a picture: equal figures give equal bytes, without a date.
 
     Args:
         figures: one; of a PDF also several, a page each.
         suffix: one of :data:`SUFFIXES`.
         dpi: dots per inch, of PNG and of what is drawn as dots in the others.
+        outlines: draw the letters of an SVG, so that it looks the same without the font.
     """
     matplotlib = require("matplotlib", "plot")
     from matplotlib.backends.backend_pdf import PdfPages
 
-    settings = {"svg.hashsalt": "gexpr", "svg.fonttype": "none", "pdf.fonttype": 42}
+    settings = {"svg.hashsalt": "gexpr", "svg.fonttype": "path" if outlines else "none", "pdf.fonttype": 42}
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):
         if suffix == ".pdf":

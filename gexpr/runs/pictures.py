@@ -135,30 +135,34 @@ def stored_alleles(
                     if key in wanted:
                         wanted[key].append(row)
         found = []
-        size = int(file.attributes.get("model_bin_size", 1))
-        picked = tuple(file.tracks[column] for column in columns)
         for wish, rows in wanted.items():
             if not rows:
                 name = wish if isinstance(wish, str) else ":".join(map(str, wish))
                 raise InputError(f"no row is {shown_name(name)}", path=path)
-            for row in rows:
-                (variant,) = file.variants(row, row + 1)
-                if not variant.ok:
-                    raise InputError(
-                        f"row {row} ({shown_name(variant.id)}) was not scored: {variant.status}", path=path
-                    )
-                reference, alternate, start = file.profiles(row)
-                found.append(
-                    AlleleProfiles(
-                        variant,
-                        start,
-                        size,
-                        picked,
-                        reference[:, columns].astype(np.float32),
-                        alternate[:, columns].astype(np.float32),
-                    )
-                )
+            found += [stored_profiles(file, row, columns) for row in rows]
     return found
+
+
+def stored_profiles(file: ScoreFile, row: int, columns: Sequence[int]) -> AlleleProfiles:
+    """The predictions that a file of scores holds for a row, in some tracks.
+
+    Raises:
+        InputError: the row was not scored, or the file has no predictions.
+    """
+    (variant,) = file.variants(row, row + 1)
+    if not variant.ok:
+        raise InputError(
+            f"row {row} ({shown_name(variant.id)}) was not scored: {variant.status}", path=file.path
+        )
+    reference, alternate, start = file.profiles(row)
+    return AlleleProfiles(
+        variant,
+        start,
+        int(file.attributes.get("model_bin_size", 1)),
+        tuple(file.tracks[column] for column in columns),
+        reference[:, columns].astype(np.float32),
+        alternate[:, columns].astype(np.float32),
+    )
 
 
 def genes_of(path: str, contigs: Iterable[str]) -> list[Gene]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.errors import ConfigError, InputError, did_you_mean
 from gexpr.genome.places import Places
-from gexpr.results import Region, Track, Variant
+from gexpr.results import Region, Variant
 from gexpr.scoring.definitions import canonical_statistic
 from gexpr.scoring.tracks import Selection, select_tracks
 from gexpr.writers.output import AtomicOutput
 from gexpr.writers.score_file import ScoreFile
+from gexpr.writers.score_summary import Ranked
 from gexpr.writers.text import TextFile
 
 ORDERS = ("abs", "up", "down")
@@ -22,20 +22,6 @@ ORDERS = ("abs", "up", "down")
 MOST_KEPT = 20_000_000
 """Scores that a ranking may keep at a time."""
 _READ_ROWS = 4096
-
-
-class Ranked(NamedTuple):
-    """One place of a ranking; ``rank`` counts from 1, ``score`` is of the file's number type.
-
-    ``extra`` are the row's extra columns, such as a sample: pairs of name and value.
-    """
-
-    rank: int
-    track: Track
-    statistic: str
-    score: np.floating
-    variant: Variant
-    extra: tuple[tuple[str, str | int | float], ...] = ()
 
 
 class Ranking:
@@ -135,13 +121,8 @@ def write_ranked(ranked: Sequence[Ranked], output: str, *, force: bool = False) 
             allele = each.variant
             fields = [str(each.rank), each.track.id, each.track.label, each.statistic, str(each.score)]
             fields += [allele.chrom, str(allele.pos), allele.id, allele.ref, allele.alt]
-            text.lines(["\t".join([*fields, *(_text(value) for _, value in each.extra)])])
+            text.lines(["\t".join([*fields, *each.extra_texts])])
         text.commit()
-
-
-def _text(value: str | int | float) -> str:
-    # Numbers of files are float32: as many digits as these have.
-    return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
 def named_statistic(file: ScoreFile, name: str | None) -> str:

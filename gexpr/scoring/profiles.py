@@ -12,6 +12,7 @@ from gexpr.genome.fasta import Fasta
 from gexpr.results import Track, Variant
 from gexpr.scoring.engine import ALTERNATE, PROFILE_START, REFERENCE, FastaWindows, VariantScorer
 from gexpr.scoring.predictor import Predictor
+from gexpr.writers.score_summary import Ranked
 
 
 class AlleleProfiles(NamedTuple):
@@ -45,6 +46,18 @@ class AlleleProfiles(NamedTuple):
             reference=self.reference[first:last],
             alternate=self.alternate[first:last],
         )
+
+
+class RankedProfiles(NamedTuple):
+    """Predictions of both alleles of rows of a ranking: one of ``profiles`` for each of ``rows``.
+
+    ``stored`` says that a file of scores held them, ``missing`` why there are none, or which are not there.
+    """
+
+    rows: tuple[Ranked, ...]
+    profiles: tuple[AlleleProfiles, ...]
+    stored: bool = False
+    missing: tuple[str, ...] = ()
 
 
 class RegionProfiles(NamedTuple):

@@ -263,6 +263,11 @@ class ScoreFile:
         values = self._numbers(dataset, start, end, slice(low, high))
         return np.take(values, np.asarray(columns, dtype=np.intp) - low, axis=1)
 
+    @property
+    def has_profiles(self) -> bool:
+        """Whether the file holds predictions around the variants; see :meth:`profiles`."""
+        return all(name in self._file for name in PROFILES)
+
     def profiles(self, row: int) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
         """Predictions around the allele of a row, of the reference and the alternate, and where they begin.
 
@@ -273,7 +278,7 @@ class ScoreFile:
         Raises:
             InputError: the file was written without ``--profiles``, or is damaged.
         """
-        if not all(name in self._file for name in PROFILES):
+        if not self.has_profiles:
             raise self._fault(
                 "it holds scores alone; predictions around the variants are written by "
                 "'gexpr score-variants --profiles center:BINS'"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gexpr.errors import InputError
-from gexpr.results import Track
+from gexpr.results import Track, Variant
 from gexpr.writers.score_file import ScoreFile
 
 BINS = 121
@@ -17,7 +17,31 @@ BINS = 121
 STRETCHES = 20_000
 """Into which the drawn parts of all contigs together are cut."""
 
+
+class NoScoresError(InputError):
+    """A file has no row with a score."""
+
+
 Blocks = Iterable[tuple[int, int, NDArray[np.bool_]]]
+
+
+class Ranked(NamedTuple):
+    """One place of a ranking; ``rank`` counts from 1, ``score`` is of the file's number type.
+
+    ``extra`` are the row's extra columns, such as a sample: pairs of name and value.
+    """
+
+    rank: int
+    track: Track
+    statistic: str
+    score: np.floating
+    variant: Variant
+    extra: tuple[tuple[str, str | int | float], ...] = ()
+
+    @property
+    def extra_texts(self) -> list[str]:
+        """The extra columns as texts; numbers of files are float32, and have as many digits as these."""
+        return [str(np.float32(value)) if isinstance(value, float) else str(value) for _, value in self.extra]
 
 
 class Contig(NamedTuple):
@@ -100,7 +124,8 @@ def summarize(
         strongest: rows whose scores are all kept.
 
     Raises:
-        InputError: no row has a score, or a part of the file is damaged.
+        NoScoresError: no row has a score.
+        InputError: a part of the file is damaged.
     """
 
     def read() -> Iterable[tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.floating]]]:
@@ -116,7 +141,7 @@ def summarize(
     for block in read():
         limits.add(*block)
     if not limits.positions:
-        raise InputError("no row has a score to draw", path=file.path)
+        raise NoScoresError("no row has a score to draw", path=file.path)
     edges = limits.edges()
     contigs = tuple(Contig(name, low - 1, high) for name, (low, high) in limits.positions.items())
     stretch = max(1, sum(each.end - each.start for each in contigs) // STRETCHES)
