@@ -21,6 +21,7 @@ from gexpr.report.style import (
     new_figure,
     shortened,
     styled,
+    with_unit,
 )
 from gexpr.results import Region, Track
 from gexpr.scoring.tracks import select_tracks
@@ -153,7 +154,7 @@ def draw_bases(
     logos, lowest = axes[:: len(ratios)], axes[len(ratios) - 1 :: len(ratios)]
     for row, each in enumerate(logos):
         draw_logo(each, numbers.heights[row * per_row : (row + 1) * per_row], first=0)
-        each.set_ylabel(f"−mean {quantity}" if effects is not None else quantity, fontsize=7)
+        each.set_ylabel(f"−mean\n{with_unit(quantity)}" if effects is not None else quantity, fontsize=7)
         if effects is not None:
             each.tick_params(axis="x", bottom=False, labelbottom=False)
             each.spines["bottom"].set_visible(False)
@@ -196,4 +197,6 @@ def _heat_maps(figure: Any, axes: Sequence[Any], numbers: BaseNumbers, per_row: 
         each.set_ylabel("to base", fontsize=7)
         each.tick_params(axis="y", length=0)
         each.spines["left"].set_visible(False)
-    figure.colorbar(mesh, ax=list(axes), label=quantity, fraction=0.03, pad=0.01, aspect=8 * len(axes))
+    figure.colorbar(
+        mesh, ax=list(axes), label=with_unit(quantity), fraction=0.03, pad=0.01, aspect=8 * len(axes)
+    )

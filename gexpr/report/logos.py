@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gexpr import logs
 from gexpr.errors import require
 from gexpr.report.logo import base_positions, draw_logo, position_label, position_ticks
-from gexpr.report.style import check_suffix, heading, new_figure, save, styled
+from gexpr.report.style import check_suffix, heading, new_figure, save, styled, with_unit
 from gexpr.writers.regions import MUTAGENESIS, BasesFile, RegionNumbers
 
 MAX_TRACKS = 8
@@ -76,7 +76,7 @@ def draw_logos(
     file = BasesFile(path)
     mutagenesis = file.format == MUTAGENESIS
     dataset = file.statistics[0] if mutagenesis else "contributions"
-    label = f"−mean {dataset}" if mutagenesis else attribution_quantity(file)
+    label = f"−mean\n{with_unit(dataset)}" if mutagenesis else attribution_quantity(file)
     if len(file.track_ids) > MAX_TRACKS:
         logs.warning(f"logos show the first {MAX_TRACKS} of {len(file.track_ids):,} tracks; --tracks selects")
     Path(folder).mkdir(parents=True, exist_ok=True)

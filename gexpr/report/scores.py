@@ -22,6 +22,7 @@ from gexpr.report.style import (
     position_axis,
     shortened,
     styled,
+    with_unit,
 )
 from gexpr.writers.score_summary import Contig, ScoreSummary
 
@@ -93,7 +94,7 @@ def _distribution(figure: Any, summary: ScoreSummary) -> None:
     more = len(summary.tracks) - len(shown)
     left_out = f"; {len(shown)} of {len(summary.tracks):,} tracks, the largest" if more else ""
     axes.set(
-        xlabel=summary.statistic,
+        xlabel=with_unit(summary.statistic),
         ylabel="number of variants",
         title=f"distribution of {summary.scored:,} variants{left_out}",
     )
@@ -136,7 +137,7 @@ def _positions(figure: Any, summary: ScoreSummary) -> None:
             each.spines["left"].set_visible(False)
             each.tick_params(axis="y", length=0)
     _annotate(axes, contigs, summary)
-    axes[0].set_ylabel(f"{summary.statistic}\nof the strongest track")
+    axes[0].set_ylabel(f"{with_unit(summary.statistic)}\nof the strongest track")
     # A title wider than the first contig would push the second away: room for its height alone.
     axes[0].set_title(" ")
     title = axes[0].annotate(
@@ -214,4 +215,4 @@ def _heatmap(figure: Any, summary: ScoreSummary) -> None:
     axes.tick_params(length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.set_title(f"the {len(rows)} strongest variants in all tracks")
-    figure.colorbar(mesh, ax=axes, label=summary.statistic, fraction=0.04, pad=0.02)
+    figure.colorbar(mesh, ax=axes, label=with_unit(summary.statistic), fraction=0.04, pad=0.02)

@@ -130,6 +130,19 @@ def unit(track: Track, bin_size: int) -> str:
     return f"signal per {bin_size} bp"
 
 
+_UNITS = {
+    **dict.fromkeys(("logFC", "logSAD", "logD2"), "log2"),
+    **dict.fromkeys(("SAD", "SAX", "D1", "D2", "ACTIVE_SUM"), "signal"),
+    "sqrtSAD": "√signal",
+    "JS": "bits",
+}
+
+
+def with_unit(statistic: str) -> str:
+    """A statistic's name for an axis label, with its unit where it has one: ``logFC (log2)``."""
+    return f"{statistic} ({_UNITS[statistic]})" if statistic in _UNITS else statistic
+
+
 def shortened(text: str, most: int) -> str:
     """A text of at most so many characters, the middle left out."""
     if len(text) <= most:

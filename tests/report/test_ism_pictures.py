@@ -90,7 +90,7 @@ def test_rows_have_a_logo_and_a_map_of_changes(tmp_path: Path) -> None:
     assert [label.get_text() for label in heat.get_xticklabels()] == ["101", "102", "103", "104"]
     (dots,) = heat.lines
     assert dots.get_ydata().tolist() == [0, 1, 2, 3]
-    assert bar.get_ylabel() == "logFC"
+    assert bar.get_ylabel() == "logFC (log2)"
     with pytest.raises(ConfigError, match="choose a part with --region"):
         draw_bases(
             numbers(tmp_path / "b.h5")._replace(sequence=np.ones((999, 4))),
@@ -125,6 +125,6 @@ def test_logos_have_positions_and_units(tmp_path: Path, strand: str, label: str)
     write(tmp_path / "a.h5", strand)
     (path,) = draw_logos(tmp_path / "a.h5", tmp_path / "logos", ".svg")
     text = html.unescape(Path(path).read_text())
-    assert label in text and "−mean logFC" in text and "site, chr1:101–106" in text
+    assert label in text and "−mean" in text and "logFC (log2)" in text and "site, chr1:101–106" in text
     shown = [position for position in range(101, 107) if f">{position}<" in text]
     assert len(shown) > 1

@@ -152,14 +152,14 @@ def scores() -> ScoreSummary:
 def test_scores_have_three_panels() -> None:
     figure = draw_scores(scores(), title="scores.h5")
     distribution, positions, heatmap, bar = axes_of(figure)
-    assert distribution.get_xlabel() == "logFC"
+    assert distribution.get_xlabel() == "logFC (log2)"
     assert distribution.get_ylabel() == "number of variants"
     assert distribution.get_title(loc="left") == "distribution of 6 variants"
     assert positions.get_xlabel() == "position on chr1 (bp)"
     assert "rs7" in texts(positions)
     assert [label.get_text() for label in heatmap.get_yticklabels()] == ["rs7"]
     assert [label.get_text() for label in heatmap.get_xticklabels()] == ["Starts", "ATAC"]
-    assert bar.get_ylabel() == "logFC"
+    assert bar.get_ylabel() == "logFC (log2)"
 
 
 def test_panels_are_chosen_by_name() -> None:
