@@ -282,3 +282,18 @@ def test_the_index_names_every_page() -> None:
     index = need("docs/index.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
     assert {page for page in pages if f"({page})" not in index} == set()
+
+
+def test_american_spelling() -> None:
+    stems = (
+        "behaviou centred neighbou licence normalis recognis initialis summaris visualis artefact labelled"
+    )
+    stems += " colour modelling optimiser optimise optimisation organis favour"
+    british = re.compile(rf"\b({'|'.join(stems.split())})\w*", re.IGNORECASE)
+    found = []
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *PACKAGE.rglob("*.py")]:
+        for number, line in enumerate(
+            path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1
+        ):
+            found += [f"{path.name}:{number}: {match[0]}" for match in british.finditer(line)]
+    assert not found, "\n".join(found)

@@ -29,7 +29,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 @click.option("--context-length", type=int, required=True, help="Bases that the model sees.")
 @click.option("--bin-size", type=int, required=True, help="Bases of an output bin.")
 @click.option(
-    "--target-length", type=int, help="Predicted bins of a window, centred. [default: see --crop-bp]"
+    "--target-length", type=int, help="Predicted bins of a window, centered. [default: see --crop-bp]"
 )
 @click.option("--crop-bp", type=int, help="Bases without prediction on each side of a window. [default: 0]")
 @click.option("--stride", type=int, help="Step between training windows, in bases. [default: no overlap]")

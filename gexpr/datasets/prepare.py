@@ -34,7 +34,7 @@ class PrepareOptions:
     Attributes:
         context_length: bases that the model sees.
         bin_size: bases of a bin.
-        target_length: predicted bins of a window, centred; None for all but ``crop_bp`` a side.
+        target_length: predicted bins of a window, centered; None for all but ``crop_bp`` a side.
         crop_bp: bases without prediction on each side; used when ``target_length`` is None.
         stride: step between training windows; None for their predicted width (no overlap).
             Validation and test windows never overlap.

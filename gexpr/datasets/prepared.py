@@ -62,7 +62,7 @@ class PreparedDataset:
         tracks: list of :class:`~gexpr.results.Track`.
         context_length: bases of a window.
         bin_size: bases of a bin.
-        target_length: bins that a window predicts, centred.
+        target_length: bins that a window predicts, centered.
         crop: bins dropped on each side of a window.
         digest: SHA-256 of everything in the file that determines training.
 

@@ -44,7 +44,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 class Moments:
     """What Pearson's r and R² of several columns need, collected block by block in float64.
 
-    Blocks are centred on their own means before they are merged (Chan, Golub and LeVeque 1983),
+    Blocks are centered on their own means before they are merged (Chan, Golub and LeVeque 1983),
     so that a large mean costs no accuracy.
 
     Args:

@@ -19,14 +19,14 @@ from gexpr.evaluation.metrics import pearson
 
 K = 6
 WINDOWS = (PromoterWindow(500, 250), PromoterWindow(250, 0), PromoterWindow(0, 500))
-"""The whole neighbourhood, the core promoter and the start of the coding sequence, each counted by itself.
+"""The whole neighborhood, the core promoter and the start of the coding sequence, each counted by itself.
 
 Of about twenty sets of windows tried on S. cerevisiae STRIPE-seq, this one predicts the levels of the
 validation genes best; test values were seen at the same time. Others predict the difference of the validation
 genes better. The coding sequence carries much of the level (codon usage).
 """
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
-"""Penalties tried, in units of the mean squared length of a centred feature row."""
+"""Penalties tried, in units of the mean squared length of a centered feature row."""
 
 
 def kmer_indices(codes: NDArray[np.uint8], k: int = K) -> NDArray[np.int64]:
@@ -108,7 +108,7 @@ def ridge(
     Args:
         train, valid, test: (rows, features).
         targets, valid_targets: (rows, columns).
-        penalties: candidates, in units of the mean squared length of a centred training row.
+        penalties: candidates, in units of the mean squared length of a centered training row.
 
     Raises:
         GexprError: fewer than two training or validation rows, or constant features.
@@ -120,8 +120,8 @@ def ridge(
         )
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
     train, valid, test = train - mean, valid - mean, test - mean
-    centre = targets.mean(axis=0)
-    goal = (targets - centre).astype(np.float32)
+    center = targets.mean(axis=0)
+    goal = (targets - center).astype(np.float32)
     unit = float(np.square(train, dtype=np.float64).sum() / len(train))
     if unit == 0.0:
         raise GexprError("the ridge's features are constant: the training genes have no sequence")
@@ -145,5 +145,5 @@ def ridge(
             score = -1.0 if np.isnan(r) else r
             if score > best[column]:
                 best[column], chosen[column] = score, penalty
-                predictions[:, column] = on_test[:, column].astype(np.float64) + centre[column]
+                predictions[:, column] = on_test[:, column].astype(np.float64) + center[column]
     return RidgeFit(predictions, chosen, best)

@@ -83,7 +83,7 @@ def region_bins(start: int, end: int, bin_size: int) -> tuple[int, int]:
     """The bins that cover a region: (genome position of the first bin, number of bins).
 
     The number is ``ceil((end - start) / bin_size)``. When the length is a multiple of ``bin_size``
-    the first bin starts at ``start``; otherwise the bins are centred on the region, an odd base
+    the first bin starts at ``start``; otherwise the bins are centered on the region, an odd base
     of excess lying on the right.
     """
     length = end - start
@@ -140,7 +140,7 @@ class Tiling(NamedTuple):
         crop, odd = divmod(self.context_length - core, 2)
         if core <= 0 or core % size or odd or crop < 0 or crop % size:
             raise ValueError(
-                f"a core of {core} bases in bins of {size} is not centred on whole bins "
+                f"a core of {core} bases in bins of {size} is not centered on whole bins "
                 f"of a context of {self.context_length}"
             )
         target_length = core // size

@@ -1,6 +1,6 @@
 """Enformer (Avsec et al. 2021): convolutional tower, transformer with relative positions, cropped output.
 
-The computation and initialisation are those of the published model; optional dilated convolutions
+The computation and initialization are those of the published model; optional dilated convolutions
 between tower and transformer, and other kinds of positions, are for models trained here.
 """
 
@@ -385,7 +385,7 @@ class MultiheadAttention(nn.Module):
             self.position_bias = nn.Parameter(torch.empty(self.heads, config.key_size))
 
     def initialize(self) -> None:
-        """Published initialisation: variance scaling, biases of one (Flashzoi), and an output of zero."""
+        """Published initialization: variance scaling, biases of one (Flashzoi), and an output of zero."""
         for layer in (self.to_query, self.to_key, self.to_value):
             init_variance_scaling_(layer.weight, layer.in_features)
             if layer.bias is not None:

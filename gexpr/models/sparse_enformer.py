@@ -15,7 +15,7 @@ class SparseEnformerConfig(EnformerConfig):
     """Settings of :class:`SparseEnformer`: Enformer's and the block pattern's.
 
     Args:
-        block_size: bins in one block. Every block attends to itself and its two neighbours.
+        block_size: bins in one block. Every block attends to itself and its two neighbors.
         random_blocks: further blocks that every block attends to, drawn per head and layer.
         global_blocks: let the first and last block attend to, and be attended by, everything.
         global_tokens: learned tokens that attend to, and are attended by, everything.

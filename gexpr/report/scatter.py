@@ -38,7 +38,7 @@ def _r(value: float) -> str:
 
 
 def _count_ticks(axis: Any, largest: float, from_log: Callable[[float], float]) -> None:
-    """Ticks at round values of a log(1 + x) axis, labelled with x itself."""
+    """Ticks at round values of a log(1 + x) axis, labeled with x itself."""
     ticks = [0.0]
     for power in range(12):
         if from_log(1.0 + 10.0**power) <= largest * 1.001:
@@ -92,7 +92,7 @@ def draw_points(
 def draw_density(
     figure: Any, axes: Any, density: Density, title: str, unit: str, sides: tuple[str, str] = SIDES
 ) -> None:
-    """Two-dimensional histogram of bins, colours on a logarithmic scale."""
+    """Two-dimensional histogram of bins, colors on a logarithmic scale."""
     from matplotlib.colors import LogNorm
 
     occupied = np.flatnonzero(density.counts.sum(axis=0) + density.counts.sum(axis=1))

@@ -228,7 +228,7 @@ class Predictor:
 
         Yields:
             The pass and (n, bins, tracks) float32 on the device, in natural scale, bins in the order
-            of ``codes`` and tracks as labelled, whatever the strand shown.
+            of ``codes`` and tracks as labeled, whatever the strand shown.
 
         Raises:
             GexprError: the device's memory does not suffice.

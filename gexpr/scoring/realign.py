@@ -88,7 +88,7 @@ def to_reference_bins(alternate: torch.Tensor, edits: Edits, bin_size: int, firs
     left = (left_end - start).clamp(0, bin_size)
     result = alternate * (left.to(dtype) / bin_size).unsqueeze(-1)
 
-    # Bases after the event come from at most two neighbouring alternate bins.
+    # Bases after the event come from at most two neighboring alternate bins.
     right_start = torch.maximum(start, matched_end + deleted)
     right = (end - right_start).clamp_min(0)
     source_end = end + shift[:, None] - first

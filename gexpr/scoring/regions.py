@@ -96,7 +96,7 @@ def predict_regions(
 ) -> Iterator[NDArray[np.float32]]:
     """Predictions of every region, in order.
 
-    A region has ``ceil(length / bin_size)`` bins, centred on it. See :func:`predict_stretches`.
+    A region has ``ceil(length / bin_size)`` bins, centered on it. See :func:`predict_stretches`.
 
     Args:
         predictor: the model with its strands and shifts.

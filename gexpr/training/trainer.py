@@ -1,6 +1,6 @@
 """The training loop: one device, on Lightning Fabric, exact on resuming.
 
-What a step does depends on the number of the step, the weights, the optimiser and the random state
+What a step does depends on the number of the step, the weights, the optimizer and the random state
 alone; all of these are saved, so an interrupted and resumed run ends in the same bits as an
 uninterrupted one (same machine, versions and thread count).
 """

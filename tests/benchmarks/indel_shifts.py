@@ -2,7 +2,7 @@
 
 Stretches of the packaged chromosome are shuffled, base by base, so that nothing in them means anything to the
 cell; a few random bases are inserted in the middle of each, and one base is substituted there. The score of
-the insertion should be that of the substitution or less; what exceeds it is an artefact of bins. It is
+the insertion should be that of the substitution or less; what exceeds it is an artifact of bins. It is
 printed for several ``--indel-shifts``, over all bins and near the variant.
 
 Examples::

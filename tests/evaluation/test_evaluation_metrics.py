@@ -12,7 +12,7 @@ from gexpr.evaluation.metrics import Moments, pearson, pool, r_squared, ranks, s
 
 
 def test_by_hand() -> None:
-    # Means 2 and 3; centred products 2+0+1=3 over sqrt(2 * 14).
+    # Means 2 and 3; centered products 2+0+1=3 over sqrt(2 * 14).
     assert pearson([1, 2, 3], [1, 2, 6]) == pytest.approx(5 / math.sqrt(2 * 14))
     # Residuals 0, 0, 9; total variation of the measured 2.
     assert r_squared([1, 2, 3], [1, 2, 6]) == pytest.approx(1 - 9 / 2)

@@ -72,10 +72,10 @@ def test_ridge_solves_the_normal_equations(features: int) -> None:
     weights = generator.normal(size=(features, 2))
     targets, valid_targets = train @ weights + 3, valid @ weights
     fit = ridge(train, targets, valid, valid_targets, test, penalties=(0.05,))
-    centred = train.astype(np.float64) - train.mean(axis=0)
-    penalty = 0.05 * np.square(centred).sum() / len(train)
+    centered = train.astype(np.float64) - train.mean(axis=0)
+    penalty = 0.05 * np.square(centered).sum() / len(train)
     solved = np.linalg.solve(
-        centred.T @ centred + penalty * np.eye(features), centred.T @ (targets - targets.mean(axis=0))
+        centered.T @ centered + penalty * np.eye(features), centered.T @ (targets - targets.mean(axis=0))
     )
     expected = (test - train.mean(axis=0)) @ solved + targets.mean(axis=0)
     np.testing.assert_allclose(fit.predictions, expected, atol=2e-4)

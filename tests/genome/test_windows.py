@@ -59,5 +59,5 @@ def test_bins_of_all_tiles_are_the_bins_of_the_region(
 
 def test_a_core_that_is_not_centred_on_bins_is_refused() -> None:
     for context, core in ((100, 96), (64, 96), (128, 80), (97, 64)):
-        with pytest.raises(ValueError, match="not centred"):
+        with pytest.raises(ValueError, match="not centered"):
             tile(0, 10, context, core, 32)

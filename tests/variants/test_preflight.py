@@ -23,7 +23,7 @@ def snvs(fasta: Fasta, count: int, shift: int = 0, chrom: str = "chr1", first: i
 
 
 def wrong(count: int, chrom: str = "chr1") -> list[bytes]:
-    """Records of chr1 whose REF differs there and at both neighbours (they lie in TTTTT)."""
+    """Records of chr1 whose REF differs there and at both neighbors (they lie in TTTTT)."""
     return [f"{chrom}\t34\tw{i}\tG\tC\t.\t.\t.\n".encode() for i in range(count)]
 
 
@@ -102,7 +102,7 @@ def test_the_message_names_the_first_and_a_general_cause(write: Write, reader: A
 
 
 @pytest.mark.parametrize(("shift", "cause"), [(-1, "0-based"), (1, "one too large")])
-def test_shifted_positions_are_recognised(
+def test_shifted_positions_are_recognized(
     write: Write, reader: AlleleReader, fasta: Fasta, shift: int, cause: str
 ) -> None:
     with pytest.raises(InputError, match=cause):
@@ -114,7 +114,7 @@ def test_unknown_contigs_being_allowed_allows_no_mismatch(write: Write, reader: 
         scan(open_vcf(write(b"".join(wrong(120)))), reader, allow_unknown_contigs=True)
 
 
-def test_another_assembly_is_recognised_by_contig_lengths(write: Write, reader: AlleleReader) -> None:
+def test_another_assembly_is_recognized_by_contig_lengths(write: Write, reader: AlleleReader) -> None:
     header = (
         b"##fileformat=VCFv4.2\n##contig=<ID=1,length=600>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
     )

@@ -1,7 +1,7 @@
 """Block-sparse attention in plain PyTorch: only the attended blocks are computed.
 
 One head and a run of query blocks at a time: the keys of a query block are gathered next to each
-other (left neighbour, itself, right neighbour, then the *far* blocks: global and random, then
+other (left neighbor, itself, right neighbor, then the *far* blocks: global and random, then
 global tokens), their logits are one batched matrix product, and Enformer's position term is added band by
 band. Nothing of size T x T exists, and nothing but the inputs is kept for the backward pass,
 which computes the softmax weights again. Query blocks that attend to everything (global blocks and

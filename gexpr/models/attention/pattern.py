@@ -17,7 +17,7 @@ class BlockPattern:
     """Block pattern of one attention layer.
 
     The sequence is cut into blocks of ``block_size`` bins (the last one may be shorter). Each block
-    attends to itself and its two neighbours, to the first and last block when ``global_blocks``
+    attends to itself and its two neighbors, to the first and last block when ``global_blocks``
     (these two also attend to everything), and to ``random_blocks`` others, drawn per head. In
     front of the bins stand ``global_tokens`` tokens that attend to, and are attended by, everything.
 
