@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import gexpr
+from gexpr.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "examples" / "packaging" / "conda" / "recipe.yaml"
@@ -44,10 +45,49 @@ def test_every_extra_is_told(project: dict[str, Any]) -> None:
     assert set(re.findall(r"\[(.*)\]", all_of_them)[0].split(",")) == everything
 
 
-def test_workflow_is_yaml() -> None:
+def test_the_workflow_uses_what_there_is(project: dict[str, Any]) -> None:
     yaml = pytest.importorskip("yaml")
+    tomllib = pytest.importorskip("tomllib")
     path = ROOT / ".github" / "workflows" / "tests.yml"
     if not path.exists():
         pytest.skip("the workflow is not in an sdist")
-    steps = yaml.safe_load(path.read_text())["jobs"]["tests"]["steps"]
-    assert [step["name"] for step in steps if "run" in step][-1] == "wheel and sdist"
+    job = yaml.safe_load(path.read_text())["jobs"]["tests"]
+    # YAML 1.2 has versions as texts only in quotes.
+    assert all(isinstance(version, str) for version in job["strategy"]["matrix"]["python"])
+    assert (
+        f">={min(job['strategy']['matrix']['python'], key=lambda v: int(v[2:]))}"
+        == project["requires-python"]
+    )
+    steps = [step for step in job["steps"] if "run" in step]
+    assert [step["name"] for step in steps][-1] == "wheel and sdist"
+    commands = "\n".join(step["run"] for step in steps)
+    extras = {name for text in re.findall(r"\.\[([\w,]+)\]", commands) for name in text.split(",")}
+    assert extras
+    assert extras <= set(project["optional-dependencies"])
+    for script in re.findall(r"(?:^|\s)(\.ci/\w+)", commands):
+        assert (ROOT / script).stat().st_mode & 0o100, script
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    known = {marker.partition(":")[0] for marker in settings["markers"]}
+    assert set(re.findall(r"not (\w+)", commands)) <= known
+
+
+def test_the_changelog_names_every_command() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    section = text.partition(f"\n## {gexpr.__version__}")[2].partition("\n## ")[0]
+    missing = [name for name in COMMANDS if not re.search(rf"`gexpr {name}[` ]", section)]
+    assert missing == []
+
+
+def test_the_packages_of_containers_and_conda_are_extras(project: dict[str, Any]) -> None:
+    yaml = pytest.importorskip("yaml")
+    recipe = yaml.safe_load(RECIPE.read_text())
+    (entry,) = recipe["build"]["python"]["entry_points"]
+    assert entry == f"gexpr = {project['scripts']['gexpr']}"
+    about = recipe["about"]
+    assert (about["license"], about["summary"]) == (project["license"], project["description"])
+    assert about["license_file"] == project["license-files"]
+    for name in ("Dockerfile", "gexpr.def"):
+        text = (ROOT / "examples" / "containers" / name).read_text()
+        extras = re.findall(r"\.\[([\w,]+)\]", text)
+        assert extras, name
+        assert {each for part in extras for each in part.split(",")} <= set(project["optional-dependencies"])
