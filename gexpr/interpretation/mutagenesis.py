@@ -197,6 +197,14 @@ def check_length(region: Region, predictor: Predictor) -> None:
     half = predictor.target_length * predictor.bin_size // 2
     own = predictor.bin_size if predictor.target_length > 1 else 0
     most = 2 * ((half - own - predictor.flank - 1) // predictor.bin_size) * predictor.bin_size
+    if most < 1:
+        bins = (
+            f"{predictor.target_length} bin{'s' * (predictor.target_length > 1)} of {predictor.bin_size:,} bp"
+        )
+        raise ConfigError(
+            f"this model predicts {bins} of a window, too few for regions; changes of whole sequences are "
+            "scored by gexpr score-sequences"
+        )
     if region.end - region.start > most:
         raise ConfigError(
             f"{region.chrom}:{region.start}-{region.end} has {region.end - region.start:,} bp, and one "

@@ -148,6 +148,8 @@ def test_regions_and_deletions_that_do_not_fit(genome: Fasta) -> None:
     with pytest.raises(ConfigError, match="holds regions of up to 16 bp"):
         check_length(Region("chr1", 100, 117), predictor)
     check_length(Region("chr1", 100, 116), predictor)
+    with pytest.raises(ConfigError, match="predicts 1 bin of 64 bp of a window, too few for regions"):
+        check_length(Region("chr1", 100, 101), Predictor(BaseCounts(64, 1, 64)))
     RegionScorer(predictor, genome, 16, Changes())
     with pytest.raises(ConfigError, match="deletions of 40 bp are too long"):
         RegionScorer(predictor, genome, 4, Changes(40))
