@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -80,6 +81,28 @@ def test_tests_that_the_pages_name_are_there(page: str) -> None:
         assert (ROOT / path).exists(), path
         if name:
             assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_configurations_in_the_pages_are_accepted(page: str) -> None:
+    yaml = pytest.importorskip("yaml")
+    pytest.importorskip("lightning")
+    from gexpr.training import from_dict
+    from gexpr.training.config import TrainConfig
+
+    sections = {field.name for field in dataclasses.fields(TrainConfig)}
+    rest = {"data": {"path": "data.h5"}, "model": {"architecture": "enformer"}, "schedule": {"steps": 1}}
+    for text in re.findall(r"^```yaml\n(.*?)^```$", page_text(page), re.DOTALL | re.MULTILINE):
+        content = yaml.safe_load(text)
+        if set(content) <= sections:
+            model = from_dict({**rest, **content}).model
+            if model.architecture == "stack":  # of the page on extending
+                continue
+            known = {
+                field.name
+                for field in dataclasses.fields(registry._model_class(model.architecture).config_class)
+            }
+            assert set(model.settings) <= known, text
 
 
 def test_the_defaults_on_the_page_on_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
