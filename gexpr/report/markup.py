@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
+_LONG = 60
+"""Characters that a cell of a searchable table shows at once, about."""
 _VOID = frozenset(("br", "col", "hr", "img", "input", "link", "meta", "rect"))
 # What HTML does not allow in a document, and what turns the direction of the text around it.
 _FORBIDDEN = re.compile(
@@ -95,7 +97,7 @@ def table(
             otherwise; NaN and an empty text are missing, and sort last.
         caption: read out by screen readers, and shown above.
         identifier: its id.
-        searchable: with a field to search in.
+        searchable: with a field to search in; long texts are cut on the screen until pointed at.
         sorted_by: the column by which the rows come.
     """
     head = [
@@ -115,7 +117,9 @@ def table(
         for column, value in zip(columns, row, strict=True):
             shown, number = value if isinstance(value, tuple) else (value, None)
             key = None if number is None else ("" if number != number else repr(float(number)))
-            cells.append(element("td", shown, class_="number" if column.number else None, data_value=key))
+            long = searchable and isinstance(shown, str) and len(shown) > _LONG
+            kind = "number" if column.number else "long" if long else None
+            cells.append(element("td", shown, class_=kind, data_value=key))
         body.append(join(element("tr", cells), Html("\n")))
     made = element(
         "table",

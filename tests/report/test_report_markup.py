@@ -59,6 +59,8 @@ def test_a_table_tells_the_script_what_is_a_number_and_what_is_missing() -> None
     assert [each.get("data-type") for each in headings] == [None, "number"]
     assert [each.get("data-first") for each in headings] == [None, "descending"]
     assert [each.get("aria-sort") for each in headings] == ["ascending", None]
+    kinds = [values.get("class") for tag, values in found.elements if tag == "td"]
+    assert kinds == [None, "number", "long", "number"]
     assert [values["value"] for tag, values in found.elements if tag == "option"] == ["", "0", "1"]
 
 
