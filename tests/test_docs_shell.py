@@ -126,10 +126,11 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with links to the stand-ins, where yeast-tss and example are small too."""
+    """A working folder with the stand-ins, where yeast-tss and example are small too."""
     for path in stand_ins.iterdir():
         if path.name not in ("builtin", "examples"):
-            (tmp_path / path.name).symlink_to(path)
+            # A copy: pages write files of the same names.
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEXPR_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setattr("gexpr.checkpoints.names.BUILTIN_FOLDER", stand_ins / "builtin")
