@@ -96,16 +96,17 @@ promoters)
     python "$here/tables.py" promoters .
     ;;
 human)
-    [ -f dhs.tsv.gz ] || python "$here/dhs_table.py" "$data/human_dhs/dhs_200bp.tsv.gz" dhs.tsv.gz
-    run human_dhs human_dhs
-    for name in sparse_enformer enformer basenji; do
+    [ -f dhs.tsv.gz ] || python "$here/dhs_table.py" "$data/human_dhs/dhs_200bp.tsv.gz" \
+        "$data/human/windows.tsv" dhs.tsv.gz
+    # trunks learned from accessible sites: one of Enformer's layers, one of Basenji's
+    for name in dhs dhs_basenji; do run "human_$name" "human_$name"; done
+    for name in sparse_enformer enformer basenji sparse_enformer_long basenji_long mini; do
         run "human_$name" "human_$name"
     done
-    for name in sparse_enformer enformer; do # whose trunk is that of human_dhs; Basenji's has other layers
-        run "human_$name" "human_${name}_dhs" --init runs/human_dhs/checkpoint --set 'training.init_only=[stem, tower]'
-    done
+    run human_sparse_enformer human_sparse_enformer_dhs --init runs/human_dhs/checkpoint \
+        --set 'training.init_only=[stem, tower]'
     python "$here/asb.py" vcf "$data" -o asb.vcf
-    for name in human_{sparse_enformer,enformer}{,_dhs} human_basenji; do
+    for name in human_{sparse_enformer,sparse_enformer_dhs,enformer,basenji,sparse_enformer_long,basenji_long,mini}; do
         [ -f "evaluations/$name/metrics.tsv" ] || gexpr evaluate --force -c "runs/$name/checkpoint" -d human -o "evaluations/$name"
         gexpr score-variants asb.vcf -f "$data/human/windows.fa.gz" -c "runs/$name/checkpoint" \
             -t assay:CAGE,assay:DNASE --mask center:500 -o "asb_$name.h5" --force

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--list", "list_names", is_flag=True, help="List the built-in checkpoints, one a line.")
 @click.option("--verify", is_flag=True, help="Also read the weights: SHA-256 and that all are finite.")
 @options.quiet
-def command(
-    checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verify: bool, quiet: bool
-) -> None:
+def command(checkpoints: tuple[str, ...], as_json: bool, list_names: bool, verify: bool, quiet: bool) -> None:
     """Show what each CHECKPOINT is: architecture, context, bins, tracks, parameters, training.
 
     CHECKPOINT is a built-in name or a folder. Without it, or with --list, the built-in

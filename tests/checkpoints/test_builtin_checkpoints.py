@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gexpr import checkpoints
+from gexpr import checkpoints, evaluation
 from gexpr.cli.main import main
+from gexpr.datasets import BasenjiDataset
 
 LARGEST = {"yeast-tss": 20e6, "yeast-promoter": 5e6, "human-mini": 10e6}
 PREFIX, SUFFIX = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
@@ -68,3 +69,19 @@ def test_yeast_promoter_orders_held_out_sequences_as_its_card_says(
     assert np.corrcoef(measured, predicted)[0, 1] == pytest.approx(0.789, abs=0.03)
     # in the units of the table, not of the standardized training target
     assert abs(predicted.mean() - measured.mean()) < 0.1
+
+
+def test_human_mini_follows_accessibility_as_its_card_says(reference_data: Path) -> None:
+    model = checkpoints.load("human-mini")
+    dataset = BasenjiDataset(reference_data / "data" / "human")
+    found = evaluation.evaluate_windows(dataset, model, evaluation.Settings(split="test"))
+    card = (checkpoints.resolve("human-mini") / "README.md").read_text(encoding="utf-8")
+    means = {
+        row.assay: row.mean
+        for row in found.groups
+        if (row.level, row.transform, row.statistic) == ("bin", "log1p", "pearson")
+    }
+    for assay in ("DNASE", "CAGE", "RNA", "RNA3"):
+        (line,) = [line for line in card.splitlines() if line.startswith(f"| {assay} (")]
+        assert means[assay] == pytest.approx(float(line.split("|")[3].split()[0]), abs=0.003)
+    assert means["DNASE"] > 0.2

@@ -456,3 +456,24 @@ def test_planted_promoters_are_far_from_what_decides(
             nearest = np.abs(rows["start"].to_numpy()[:, None] - near).min(1)
             assert nearest.tolist() == rows["distance"].tolist()
             assert nearest.min() >= planted.NEAR and nearest.max() < planted.FAR
+
+
+def test_sites_in_held_out_windows_are_left_out(script: Any, tmp_path: Path) -> None:
+    sites = pd.DataFrame(
+        [
+            ("chr1", 90, "A" * 10, "K562", "training"),  # ends where the test window begins
+            ("chr1", 91, "A" * 10, "K562", "training"),
+            ("chr1", 199, "A" * 10, "HepG2", "validation"),
+            ("chr1", 200, "A" * 10, "HepG2", "validation"),
+            ("chr2", 150, "A" * 10, "HepG2", "test"),
+            ("chr1", 520, "A" * 10, "K562", "training"),
+        ],
+        columns=["chr", "seq_start", "sequence", "cell", "split"],
+    )
+    sites.to_csv(tmp_path / "sites.tsv", sep="\t", index=False)
+    windows = "chrom\tstart\tend\tsplit\nchr1\t100\t200\ttest\nchr1\t500\t600\ttrain\nchr2\t0\t100\tvalid\n"
+    (tmp_path / "windows.tsv").write_text(windows)
+    script("dhs_table").main(*(str(tmp_path / name) for name in ("sites.tsv", "windows.tsv", "table.tsv")))
+    table = pd.read_csv(tmp_path / "table.tsv", sep="\t")
+    assert table["split"].tolist() == ["train", "valid", "test", "train"]
+    assert table["K562"].tolist() == [1, 0, 0, 1] and table["HepG2"].tolist() == [0, 1, 1, 0]
