@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from gexpr import logs
 from gexpr.errors import ConfigError, require
 from gexpr.results import Track
 from gexpr.writers.output import AtomicOutput
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+_NO_GLYPH = re.compile(r"Glyph (\d+) ")
 
 SUFFIXES = (".png", ".svg", ".pdf")
 WIDTH = 7.2
@@ -189,7 +195,7 @@ def rendered(figures: Sequence[Any], suffix: str, dpi: int = DPI, *, outlines: b
 
     settings = {"svg.hashsalt": "gexpr", "svg.fonttype": "path" if outlines else "none", "pdf.fonttype": 42}
     buffer = io.BytesIO()
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), _missing_letters():
         if suffix == ".pdf":
             with PdfPages(buffer, metadata={"CreationDate": None}) as pages:
                 for figure in figures:
@@ -199,6 +205,24 @@ def rendered(figures: Sequence[Any], suffix: str, dpi: int = DPI, *, outlines: b
             metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
             figure.savefig(buffer, format=suffix[1:], dpi=dpi, metadata=metadata)
     return buffer.getvalue()
+
+
+@contextmanager
+def _missing_letters() -> Iterator[None]:
+    """One message in place of a warning for each letter that the font lacks."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    letters = []
+    for each in caught:
+        found = _NO_GLYPH.match(str(each.message))
+        if found is None:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        else:
+            letters.append(chr(int(found[1])))
+    if letters:
+        shown = " ".join(dict.fromkeys(letters))
+        logs.warning(f"the font of pictures lacks {shown}: boxes are drawn instead")
 
 
 def save(figures: Iterable[Any], path: str, *, dpi: int = DPI, force: bool = False) -> list[str]:

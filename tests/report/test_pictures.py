@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,16 @@ def test_several_pictures_are_pages_or_numbered(tmp_path: Path) -> None:
 def test_other_suffixes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf"):
         style.check_suffix("a.gif")
+
+
+@pytest.mark.parametrize("suffix", style.SUFFIXES)
+def test_letters_that_the_font_lacks_are_told_once(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = draw_variant(alleles("雪の変異"), GENES)
+    for axes in figure.axes:
+        axes.set_title("雪雪")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        style.rendered([figure], suffix)
+    told = capsys.readouterr().err
+    if suffix != ".svg":  # its letters are text, which the reader's fonts show
+        assert told.count("雪") == 1 and "の" in told and "font of pictures lacks" in told
