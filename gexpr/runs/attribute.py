@@ -20,7 +20,6 @@ from gexpr.results import Region, Track
 from gexpr.runs.blocks import Advance
 from gexpr.runs.common import (
     BATCH_SIZE,
-    BatchSizes,
     DtypeCast,
     ModelTask,
     assign_devices,
@@ -38,6 +37,7 @@ from gexpr.runs.control import Outcome, RunOptions, run_task
 from gexpr.runs.directory import Block, Manifest
 from gexpr.runs.predict import (
     PredictionOutputs,
+    RegionSink,
     contigs_with_bases,
     output_folders,
     prediction_outputs,
@@ -52,11 +52,11 @@ from gexpr.runs.region_rows import (
     read_regions,
 )
 from gexpr.scoring.predictor import Predictor
-from gexpr.writers.genome_tracks import GenomeTracks
 from gexpr.writers.hdf5 import Attribute
 from gexpr.writers.output import AtomicOutput
 from gexpr.writers.parts import Part
 from gexpr.writers.regions import ATTRIBUTIONS, BaseSchema, BasesHdf5Writer, oriented
+from gexpr.writers.result import FileWriter, ResultWriter
 from gexpr.writers.text import TextFile, numbers
 
 COMMAND = "attribute"
@@ -255,16 +255,8 @@ class AttributeTask(ModelTask["AttributeOptions", _Opened]):
         self.open().genome.check_unchanged()
 
 
-class _Writer(Protocol):
+class _Writer(ResultWriter, Protocol):
     def write(self, region: Region, codes: Codes, arrays: dict[str, NDArray[Any]]) -> None: ...
-
-    def annotate(self, attributes: dict[str, str]) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def commit(self) -> None: ...
-
-    def discard(self) -> None: ...
 
 
 class _Hdf5(BasesHdf5Writer):
@@ -273,11 +265,11 @@ class _Hdf5(BasesHdf5Writer):
         super().write(region, codes, {**arrays, **turned})
 
 
-class _Text:
+class _Text(FileWriter[TextFile]):
     """TSV or bedGraph of contributions, base after base of the + strand."""
 
     def __init__(self, output: AtomicOutput, format: str, tracks: Sequence[Track]) -> None:
-        self._file = TextFile(output)
+        super().__init__(TextFile(output))
         self._bases = format == "tsv"
         if self._bases:
             self._file.lines(["\t".join(["chrom", "start", "end", "base", *(track.id for track in tracks)])])
@@ -289,20 +281,8 @@ class _Text:
             lines.append("\t".join([*place, *([base] if self._bases else []), *numbers(row)]))
         self._file.lines(lines)
 
-    def annotate(self, attributes: dict[str, str]) -> None:
-        """Text has no attributes."""
 
-    def finish(self) -> None:
-        self._file.finish()
-
-    def commit(self) -> None:
-        self._file.commit()
-
-    def discard(self) -> None:
-        self._file.discard()
-
-
-class AttributeSink:
+class AttributeSink(RegionSink[_Writer]):
     """Makes the outputs of attributions from parts.
 
     Args:
@@ -318,11 +298,8 @@ class AttributeSink:
     def __init__(
         self, claimed: Sequence[AtomicOutput], manifest: Manifest, outputs: PredictionOutputs
     ) -> None:
+        super().__init__(claimed, manifest)
         tracks = unpack_tracks(manifest.content["tracks"])
-        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
-        self._claimed = list(claimed)
-        self._writers: list[_Writer] = []
-        self._along: GenomeTracks | None = None
         try:
             for each, format, column in zip(claimed, outputs.formats, outputs.columns, strict=True):
                 if column < 0:
@@ -373,30 +350,6 @@ class AttributeSink:
             if self._along is not None:
                 number, contig = part.about["first"] + row, part.about["contigs"][row]
                 self._along.add(contig, region.start, number, arrays[CONTRIBUTIONS])
-
-    def finish(self) -> None:
-        """Complete the outputs and bring them to the disk, still without their names."""
-        for writer in self._writers:
-            writer.annotate(self._sizes.attributes())
-            writer.finish()
-        if self._along is not None:
-            self._along.finish()
-
-    def commit(self) -> None:
-        """Give the outputs their names."""
-        for writer in self._writers:
-            writer.commit()
-        for each in self._claimed:
-            each.commit()
-
-    def discard(self) -> None:
-        """Remove unfinished outputs."""
-        for writer in self._writers:
-            writer.discard()
-        if self._along is not None:
-            self._along.discard()
-        for each in self._claimed:
-            each.discard()
 
 
 def attribute(

@@ -15,7 +15,7 @@ import os
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ from gexpr.writers.predictions import (
     PredictionWriter,
     open_writer,
 )
+from gexpr.writers.result import ResultWriter
 
 COMMAND = "predict"
 
@@ -558,7 +559,49 @@ class _Unfinished(NamedTuple):
     sums: NDArray[np.float64]
 
 
-class PredictSink:
+Writer = TypeVar("Writer", bound=ResultWriter)
+
+
+class RegionSink(Generic[Writer]):
+    """The outputs of one run over regions: files of rows, and files along the genome.
+
+    Args:
+        claimed: the claimed outputs.
+        manifest: the run's plan.
+    """
+
+    def __init__(self, claimed: Sequence[AtomicOutput], manifest: Manifest) -> None:
+        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
+        self._claimed = list(claimed)
+        self._writers: list[Writer] = []
+        self._along: GenomeTracks | None = None
+
+    def finish(self) -> None:
+        """Complete the outputs and bring them to the disk, still without their names."""
+        for writer in self._writers:
+            writer.annotate(self._sizes.attributes())
+            writer.finish()
+        if self._along is not None:
+            self._along.finish()
+
+    def commit(self) -> None:
+        """Give the outputs their names."""
+        for writer in self._writers:
+            writer.commit()
+        for each in self._claimed:
+            each.commit()
+
+    def discard(self) -> None:
+        """Remove unfinished outputs."""
+        for writer in self._writers:
+            writer.discard()
+        if self._along is not None:
+            self._along.discard()
+        for each in self._claimed:
+            each.discard()
+
+
+class PredictSink(RegionSink[PredictionWriter]):
     """Makes the outputs of predictions from parts.
 
     Args:
@@ -574,6 +617,7 @@ class PredictSink:
     def __init__(
         self, claimed: Sequence[AtomicOutput], manifest: Manifest, outputs: PredictionOutputs
     ) -> None:
+        super().__init__(claimed, manifest)
         content = manifest.content
         outputs.check_regions(content["regions"])
         attributes = {name: value for name, value in manifest.fingerprint.items() if name != "dtype"}
@@ -586,11 +630,7 @@ class PredictSink:
             attributes=attributes,
             dtype=manifest.fingerprint["dtype"],
         )
-        self._sizes = BatchSizes(manifest.fingerprint["batch_size"])
         self._open: _Unfinished | None = None
-        self._claimed = list(claimed)
-        self._writers: list[PredictionWriter] = []
-        self._along: GenomeTracks | None = None
         try:
             for each, format, column in zip(claimed, outputs.formats, outputs.columns, strict=True):
                 if column < 0:
@@ -638,30 +678,6 @@ class PredictSink:
         )
         for writer in self._writers:
             writer.write(block)
-
-    def finish(self) -> None:
-        """Complete the outputs and bring them to the disk, still without their names."""
-        for writer in self._writers:
-            writer.annotate(self._sizes.attributes())
-            writer.finish()
-        if self._along is not None:
-            self._along.finish()
-
-    def commit(self) -> None:
-        """Give the outputs their names."""
-        for writer in self._writers:
-            writer.commit()
-        for each in self._claimed:
-            each.commit()
-
-    def discard(self) -> None:
-        """Remove unfinished outputs."""
-        for writer in self._writers:
-            writer.discard()
-        if self._along is not None:
-            self._along.discard()
-        for each in self._claimed:
-            each.discard()
 
 
 def check_regions(format: str | None, regions: int) -> None:
