@@ -42,6 +42,13 @@ yeast)
         run "$name" "$name"
         genes "$name" 32768
     done
+    for name in enformer sparse_enformer; do # the closest contest
+        for seed in 2 3; do
+            run "$name" "$name-seed$seed" --set training.seed=$seed
+            genes "$name-seed$seed" 32768
+        done
+        names+=("$name-seed2" "$name-seed3")
+    done
     python "$here/tables.py" yeast . --only "$(IFS=,; echo "${names[*]}")"
     python "$here/positions.py" runs/{decay_attention_two_sided,decay_attention_exponential,exp_decay_learned}/checkpoint \
         -o positions.png
